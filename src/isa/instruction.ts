@@ -21,10 +21,12 @@ export type Flow =
 
 /** One operand. Operands stand in the order in which GNU tools write them: on x86 the destination last. */
 export type Operand =
-  | { readonly kind: "register"; readonly name: string }
+  | { readonly kind: "register"; readonly name: string; readonly decoration?: string }
   | { readonly kind: "immediate"; readonly value: bigint }
   /** The destination of a direct jump, branch or call. */
   | { readonly kind: "target"; readonly address: bigint }
+  /** What is written among the operands and is none: the rounding `{rn-sae}` of AVX-512. */
+  | { readonly kind: "modifier"; readonly text: string }
   | MemoryOperand;
 
 export interface MemoryOperand {
@@ -33,11 +35,16 @@ export interface MemoryOperand {
   readonly base?: string;
   readonly index?: string;
   readonly scale: number;
+  /** Signed; unsigned where there is neither base nor index. */
   readonly displacement: bigint;
+  /** Bytes that the encoding spends on the displacement; 0 where it has none. */
+  readonly displacementSize: number;
   /** The address where it does not depend on a register other than the program counter. */
   readonly address?: bigint;
   /** Bytes accessed; 0 where the instruction only computes the address. */
   readonly size: number;
+  /** What AVX-512 adds to the operand: a mask and zeroing (`{%k1}{z}`) or a broadcast (`{1to8}`). */
+  readonly decoration?: string;
 }
 
 /** One decoded instruction of any architecture. Register names are lower-case, without `%`. */
@@ -58,9 +65,10 @@ export interface Instruction {
 export interface Decoder {
   /**
    * Decodes all of `bytes`, the first of which lies at `address`. Bytes that are no instruction become instructions of
-   * flow `invalid`, so that the lengths always add up to that of `bytes`.
+   * flow `invalid`, so that the lengths always add up to that of `bytes`; unless `goOn` says of an instruction that it is
+   * the last one wanted.
    */
-  decode(bytes: Uint8Array, address: bigint): Instruction[];
+  decode(bytes: Uint8Array, address: bigint, goOn?: (instruction: Instruction) => boolean): Instruction[];
   /**
    * The text as GNU objdump writes it, AT&T syntax on x86: mnemonic, operands and, for targets and addresses that
    * `symbolize` knows, the symbol in angle brackets.
