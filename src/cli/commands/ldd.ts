@@ -1,0 +1,100 @@
+import { liveCpu, liveFiles } from "../../linux/ldso/live.js";
+import { lddProblems, lddText, lddTree, loadedText } from "../../render/ldd.js";
+import { hostAbi, resolveTarget } from "../../target/resolve.js";
+import type { ProcessTarget } from "../../target/target.js";
+import { usualSoname } from "../../vdso/abi.js";
+import { type LddResult, type LoadedResult, lddAll, lddProcess } from "../../verbs/ldd.js";
+import { type Command, type Invocation, UsageError } from "../command.js";
+import { withProcess } from "../with-target.js";
+
+export const command: Command = {
+  name: "ldd",
+  summary: "the libraries that a program would load",
+  usage: "PROGRAM… [--tree] [--root DIR] | --pid PID",
+  description:
+    "Finds the libraries of programs as their dynamic linker would, without running anything: RPATH and RUNPATH,\n" +
+    "LD_LIBRARY_PATH, LD_PRELOAD, ld.so.cache, the default folders; glibc's rules or musl's. The virtual object comes\n" +
+    "first, told as what it is. With --pid: what a running process has loaded, by its own dynamic linker's list.",
+  options: {
+    pid: { type: "string", value: "PID", help: "what this process has loaded, with addresses" },
+    tree: { type: "boolean", help: "who needs whom" },
+    root: { type: "string", value: "DIR", help: "the file system to look in: a container's or a mounted disk's root" },
+    rules: { type: "boolean", help: "with each library, by which rule it was found" },
+  },
+  examples: [
+    ["linux-gate ldd /bin/sh", "as the article begins"],
+    ["linux-gate ldd /usr/bin/* --json", "all programs in one go, for a program"],
+    ["linux-gate ldd --pid 1234", "what a process has loaded, and where"],
+  ],
+  arity: [0, Number.MAX_SAFE_INTEGER],
+  run: async (invocation) => {
+    const pid = invocation.text("pid");
+    if ((pid === undefined) === (invocation.positionals.length === 0)) {
+      throw new UsageError("name programs, or a process with --pid (linux-gate ldd --help)");
+    }
+    return pid === undefined ? programs(invocation) : loaded(pid, invocation);
+  },
+};
+
+async function programs({ positionals, text, flag, output, json }: Invocation): Promise<number> {
+  const root = text("root");
+  const own = root === undefined ? await ownSoname() : undefined;
+  const { LD_LIBRARY_PATH: libraryPath, LD_PRELOAD: preload } = root === undefined ? process.env : {};
+  const results = lddAll(positionals, {
+    files: liveFiles(root),
+    cwd: root === undefined ? process.cwd() : "/",
+    cpu: liveCpu(),
+    ...(libraryPath !== undefined && { libraryPath }),
+    ...(preload !== undefined && { preload }),
+    virtual: (abi) => abi && { soname: (abi === hostAbi && own) || usualSoname(abi) },
+  });
+  if (json) output.json({ programs: results });
+  else output.text(flag("tree") ? lddTree(results) : lddText(results, { rules: flag("rules") }));
+  if (!json) for (const problem of lddProblems(results)) output.remark(problem);
+  return results.every(isSound) ? 0 : 1;
+}
+
+function isSound({ status, objects }: LddResult): boolean {
+  return status === 0 && objects.every(({ kind, error }) => kind !== "missing" && error === undefined);
+}
+
+/** The name of the virtual object of this machine's own programs, read from it; `undefined` elsewhere than Linux. */
+async function ownSoname(): Promise<string | undefined> {
+  if (process.platform !== "linux") return undefined;
+  const self = await resolveTarget("self");
+  try {
+    return self.location && self.image.soname;
+  } finally {
+    await self.close();
+  }
+}
+
+function loaded(pid: string, { output, json }: Invocation): Promise<number> {
+  return withProcess(pid, output, (target) => {
+    const result = loadedBy(target);
+    if (json) output.json(result);
+    else output.text(loadedText([result]));
+    for (const { message } of result.problems) output.remark(message);
+    return 0;
+  });
+}
+
+function loadedBy(target: ProcessTarget): LoadedResult {
+  const { location, process: view } = target;
+  const soname = location && target.image.soname;
+  return lddProcess({
+    pid: view.pid,
+    auxv: new Map(target.auxv.map(({ tag, value }) => [tag, value])),
+    wordSize: target.wordSize,
+    littleEndian: view.littleEndian,
+    read: (address, size) => view.read(address, size),
+    mappings: target.mappings,
+    ...(location && {
+      vdso: {
+        start: location.base,
+        end: location.base + BigInt(location.size),
+        ...(soname !== undefined && { soname }),
+      },
+    }),
+  });
+}

@@ -1,0 +1,95 @@
+import { parseArgs } from "node:util";
+import { type Command, type Invocation, parserOptions, UsageError } from "./command.js";
+import { BrokenPipe, chooseStyle, Output, toJson } from "./output.js";
+import { VERBS, type VerbEntry } from "./verbs.js";
+
+/** Exit status for wrong usage and for input that cannot be read. */
+const FAILED = 2;
+
+/**
+ * Runs the program and resolves to its exit status. `argv` is what stands behind the program's name; `version` is
+ * that of the package.
+ */
+export async function main(argv: readonly string[], version: string): Promise<number> {
+  try {
+    return await dispatch(argv, version);
+  } catch (error) {
+    return failure(error, argv.includes("--json"));
+  }
+}
+
+async function dispatch(argv: readonly string[], version: string): Promise<number> {
+  const [word, ...rest] = argv;
+  const plain = new Output(chooseStyle({ color: false, noColor: true }));
+  if (word === "--version" || word === "-V") {
+    plain.text(`linux-gate ${version}\n`);
+    return 0;
+  }
+  if (word === "help" && rest[0] !== undefined) return dispatch([rest[0], "--help"], version);
+  if (word === undefined || word === "--help" || word === "-h" || word === "help") {
+    const { mainHelp } = await import("./help.js");
+    plain.text(mainHelp(VERBS.map(({ name, summary }) => [name, summary])));
+    return 0;
+  }
+  return runVerb(findVerb(word), rest);
+}
+
+function findVerb(word: string): VerbEntry {
+  const entry = VERBS.find(({ name }) => name === word);
+  if (entry) return entry;
+  const near = VERBS.find(({ name }) => name.startsWith(word) || word.startsWith(name));
+  throw new UsageError(
+    `there is no verb ${JSON.stringify(word)}${near ? `; did you mean ${near.name}?` : ""} (linux-gate --help lists them)`,
+  );
+}
+
+async function runVerb(entry: VerbEntry, words: readonly string[]): Promise<number> {
+  const command = await entry.load();
+  const { values, positionals } = parseWords(command, words);
+  const output = new Output(
+    chooseStyle({ color: values.color === true, noColor: values["no-color"] === true || values.json === true }),
+  );
+  if (values.help === true) {
+    const { commandHelp } = await import("./help.js");
+    output.text(commandHelp(command));
+    return 0;
+  }
+  const [least, most] = command.arity;
+  if (positionals.length < least || positionals.length > most) {
+    throw new UsageError(`usage: linux-gate ${command.name} ${command.usage}`.trimEnd());
+  }
+  const invocation: Invocation = {
+    positionals,
+    flag: (name) => values[name] === true,
+    text: (name) => {
+      const value = values[name];
+      return typeof value === "string" ? value : undefined;
+    },
+    output,
+    json: values.json === true,
+  };
+  return command.run(invocation);
+}
+
+function parseWords(command: Command, words: readonly string[]) {
+  try {
+    return parseArgs({ args: [...words], options: parserOptions(command), allowPositionals: true, strict: true });
+  } catch (error) {
+    // The parser's own messages name the option and what is wrong with it.
+    const message = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`${message.replace(/\.? To specify.*$/s, "")} (linux-gate ${command.name} --help)`);
+  }
+}
+
+/** Errors whose message is meant for the user; any other is a defect of ours and shows where. */
+const EXPECTED = new Set(["UsageError", "TargetError", "ProcessError", "AgentError", "FormatError"]);
+
+function failure(error: unknown, json: boolean): number {
+  if (error instanceof BrokenPipe) return 0;
+  const expected = error instanceof Error && EXPECTED.has(error.name);
+  const message = expected ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const output = new Output(chooseStyle({ color: false, noColor: true }));
+  output.remark(message);
+  if (json) output.text(`${toJson({ schema: 1, error: message })}\n`);
+  return FAILED;
+}

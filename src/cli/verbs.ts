@@ -1,0 +1,57 @@
+import type { Command } from "./command.js";
+
+/** A verb in the list: its module is loaded only when it is called. */
+export interface VerbEntry {
+  readonly name: string;
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
+/** All verbs, in the order of the article. */
+export const VERBS: readonly VerbEntry[] = [
+  {
+    name: "report",
+    summary: "every step of the article for this machine: where, what, and which way into the kernel",
+    load: async () => (await import("./commands/report.js")).command,
+  },
+  {
+    name: "ldd",
+    summary: "the libraries that a program would load, the virtual one first (ldd)",
+    load: async () => (await import("./commands/ldd.js")).command,
+  },
+  {
+    name: "maps",
+    summary: "the mappings of a process, the special ones explained (cat /proc/PID/maps)",
+    load: async () => (await import("./commands/maps.js")).command,
+  },
+  {
+    name: "auxv",
+    summary: "the auxiliary vector, decoded (LD_SHOW_AUXV=1, gdb's info auxv)",
+    load: async () => (await import("./commands/auxv.js")).command,
+  },
+  {
+    name: "dump",
+    summary: "the image, as mapped, to a file (the article's dd)",
+    load: async () => (await import("./commands/dump.js")).command,
+  },
+  {
+    name: "file",
+    summary: "what kind of file the image is (file -b)",
+    load: async () => (await import("./commands/file.js")).command,
+  },
+  {
+    name: "symbols",
+    summary: "the functions that the image exports, with versions (objdump -T, nm -D)",
+    load: async () => (await import("./commands/symbols.js")).command,
+  },
+  {
+    name: "disasm",
+    summary: "the instructions of the image or of functions (objdump -d)",
+    load: async () => (await import("./commands/disasm.js")).command,
+  },
+  {
+    name: "explain",
+    summary: "the gate and each function in words, from the bytes found",
+    load: async () => (await import("./commands/explain.js")).command,
+  },
+];

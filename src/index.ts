@@ -1,0 +1,81 @@
+/**
+ * The library: find, read and explain the vDSO of processes and files.
+ *
+ * A word names a target ({@link resolveTarget}); a verb turns a target into plain data ({@link report}, {@link maps},
+ * {@link symbols} …); a renderer turns that into text. Close a target when done.
+ *
+ * ```ts
+ * const target = await resolveTarget("i386");
+ * const decoder = await decoderFor(target.image.abi);
+ * console.log(renderExplain(explain(target, decoder)));
+ * await target.close();
+ * ```
+ *
+ * @module
+ */
+export { Agent, AgentError, type AgentOptions, agentFolders, startAgent } from "./agent/live.js";
+export { FormatError } from "./bytes/error.js";
+export { Reader, type ReaderOptions } from "./bytes/reader.js";
+export { Writer } from "./bytes/writer.js";
+export { buildElf, type ElfLayout, type ElfPlan, type SectionPlan, type SegmentPlan } from "./elf/builder.js";
+export type { DynamicEntry } from "./elf/dynamic.js";
+export { ElfFile, type ElfOptions } from "./elf/file.js";
+export { gnuHash, type HashTable, sysvHash } from "./elf/hash.js";
+export { type ElfHeader, isElf } from "./elf/header.js";
+export type { Note } from "./elf/note.js";
+export type { Section } from "./elf/section.js";
+export type { Segment } from "./elf/segment.js";
+export type { ElfSymbol, SymbolVersion } from "./elf/symbol.js";
+export type { VersionDefinition, VersionNeed } from "./elf/version.js";
+export type { Decoder, Flow, Instruction, MemoryOperand, Operand } from "./isa/instruction.js";
+export { type AuxvEntry, auxvTag, auxvValue, auxvWordSize, parseAuxv } from "./linux/auxv.js";
+export { hwcapNames } from "./linux/hwcap.js";
+export { liveCpu, liveFiles } from "./linux/ldso/live.js";
+export { LiveProcess, type ProcessState } from "./linux/live.js";
+export { explainMapping, type Mapping, mappingAt, parseMaps, parseMapsLine } from "./linux/maps.js";
+export { ProcessError, type ProcessView } from "./linux/process.js";
+export { renderAuxv } from "./render/auxv.js";
+export { renderDisasm } from "./render/disasm.js";
+export { renderExplain } from "./render/explain.js";
+export { gnuDisassembly } from "./render/gnu-disassembly.js";
+export { gnuFile } from "./render/gnu-file.js";
+export { gnuDynamicSymbols } from "./render/gnu-symbols.js";
+export { renderReportHtml } from "./render/html.js";
+export { lddText, lddTree, loadedText } from "./render/ldd.js";
+export { renderMaps } from "./render/maps.js";
+export { type Report, type ReportHost, renderReport } from "./render/report.js";
+export { plainStyle, type Style, terminalStyle } from "./render/style.js";
+export { renderSymbols } from "./render/symbols.js";
+export { type Host, host } from "./target/host.js";
+export { hostAbi, resolveTarget } from "./target/resolve.js";
+export {
+  type ImageTarget,
+  imageTarget,
+  type Missing,
+  ProcessTarget,
+  type Target,
+  TargetError,
+} from "./target/target.js";
+export { type Abi, abiOf, parseAbi } from "./vdso/abi.js";
+export type { DataPage, DataPageKind } from "./vdso/data-pages.js";
+export type { DataAccess, FunctionFacts, KernelEntry, ProcessorRead } from "./vdso/facts.js";
+export type { Gate, GateStep, Mechanism, StepPurpose } from "./vdso/gate.js";
+export {
+  type FunctionRole,
+  isVdso,
+  type KernelVersion,
+  parseImage,
+  type VdsoFunction,
+  type VdsoImage,
+} from "./vdso/image.js";
+export { locateVdso, type VdsoLocation } from "./vdso/locate.js";
+export { type AuxvResult, auxv, type DecodedAuxv } from "./verbs/auxv.js";
+export { decoderFor, isDecodable } from "./verbs/decoder.js";
+export { type DisasmBlock, type DisasmLine, type DisasmOptions, type DisasmResult, disasm } from "./verbs/disasm.js";
+export { type DumpResult, dump } from "./verbs/dump.js";
+export { type ExplainedGate, type ExplainResult, explain, type GateLine } from "./verbs/explain.js";
+export { type Identity, identify } from "./verbs/identity.js";
+export { type LddOptions, type LddResult, type LoadedResult, ldd, lddAll, lddProcess } from "./verbs/ldd.js";
+export { type ExplainedMapping, type MapsResult, maps } from "./verbs/maps.js";
+export { type ReportContent, type ReportPart, type ReportProcess, report } from "./verbs/report.js";
+export { type SymbolRow, type SymbolsResult, symbolRows, symbols } from "./verbs/symbols.js";

@@ -1,0 +1,57 @@
+import type { Abi } from "./abi.js";
+
+/**
+ * Numbers of the system calls that a vDSO can fall back to, on the ABIs whose code is decoded.
+ *
+ * Source: arch/x86/entry/syscalls/syscall_{32,64}.tbl.
+ */
+const SYSCALLS: Partial<Record<Abi, Readonly<Record<number, string>>>> = {
+  i386: {
+    13: "time",
+    78: "gettimeofday",
+    119: "sigreturn",
+    173: "rt_sigreturn",
+    265: "clock_gettime",
+    266: "clock_getres",
+    318: "getcpu",
+    355: "getrandom",
+    403: "clock_gettime64",
+    406: "clock_getres_time64",
+  },
+  x86_64: {
+    15: "rt_sigreturn",
+    96: "gettimeofday",
+    201: "time",
+    228: "clock_gettime",
+    229: "clock_getres",
+    309: "getcpu",
+    318: "getrandom",
+  },
+};
+
+/** Marks an x32 system call among the numbers of x86-64. */
+const X32_SYSCALL_BIT = 0x4000_0000;
+
+/** The name of a system call; `undefined` where the table has none. */
+export function syscallName(abi: Abi, number: number): string | undefined {
+  return abi === "x32" ? SYSCALLS.x86_64?.[number & ~X32_SYSCALL_BIT] : SYSCALLS[abi]?.[number];
+}
+
+/** Names of the clocks that clock_gettime takes, by number (include/uapi/linux/time.h). */
+export const CLOCK_NAMES: readonly string[] = [
+  "REALTIME",
+  "MONOTONIC",
+  "PROCESS_CPUTIME_ID",
+  "THREAD_CPUTIME_ID",
+  "MONOTONIC_RAW",
+  "REALTIME_COARSE",
+  "MONOTONIC_COARSE",
+  "BOOTTIME",
+  "REALTIME_ALARM",
+  "BOOTTIME_ALARM",
+  "SGI_CYCLE",
+  "TAI",
+  // Numbers 12 to 15 are not assigned.
+  ...["clock 12", "clock 13", "clock 14", "clock 15"],
+  ...Array.from({ length: 8 }, (_, i) => `AUX${i}`),
+];

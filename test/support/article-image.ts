@@ -1,0 +1,134 @@
+import { Writer } from "../../src/bytes/writer.js";
+import { buildElf, type SectionPlan } from "../../src/elf/builder.js";
+import * as C from "../../src/elf/constants.js";
+import { sysvHash } from "../../src/elf/hash.js";
+
+/** The bytes of `__kernel_vsyscall` that "What is linux-gate.so.1?" shows, of a Linux 2.6 kernel that uses sysenter. */
+export const ARTICLE_ENTRY = Uint8Array.from([
+  ...[0x51, 0x52, 0x55, 0x89, 0xe5, 0x0f, 0x34, 0x90, 0x90, 0x90, 0x90, 0x90],
+  ...[0x90, 0x90, 0xeb, 0xf3, 0x5d, 0x5a, 0x59, 0xc3],
+]);
+
+/** The symbols of the article's listing, in its order; all of version LINUX_2.5. */
+const SYMBOLS = [
+  { name: "__kernel_vsyscall", value: 0xffffe400, size: 0x14, type: C.STT_FUNC },
+  { name: "LINUX_2.5", value: 0, size: 0, type: C.STT_OBJECT },
+  { name: "__kernel_rt_sigreturn", value: 0xffffe440, size: 7, type: C.STT_FUNC },
+  { name: "__kernel_sigreturn", value: 0xffffe420, size: 8, type: C.STT_FUNC },
+] as const;
+
+const LITTLE_32 = { littleEndian: true, wordSize: 4 } as const;
+const BASE = 0xffffe000n;
+const VERSION = "LINUX_2.5";
+const SONAME = "linux-gate.so.1";
+
+/**
+ * An image as the article's: prelinked at 0xffffe000, with the symbols, the version and the entry that it lists. No such
+ * kernel runs any more, so the file around the article's own bytes is made.
+ */
+export function articleImage(entry: Uint8Array = ARTICLE_ENTRY): Uint8Array {
+  const strings = new Writer(LITTLE_32).u8(0);
+  const stringAt = new Map<string, number>();
+  for (const text of [...SYMBOLS.map(({ name }) => name), SONAME]) {
+    stringAt.set(text, strings.length);
+    strings.cstring(text);
+  }
+  const text = new Writer(LITTLE_32).raw(entry).padTo(0x20);
+  text.raw(Uint8Array.of(0x58, 0xb8, 0x77, 0, 0, 0, 0xcd, 0x80)).padTo(0x40);
+  text.raw(Uint8Array.of(0xb8, 0xad, 0, 0, 0, 0xcd, 0x80));
+  const sections: SectionPlan[] = [
+    section(".hash", 5, hashTable(), { align: 4, link: ".dynsym", entsize: 4 }),
+    section(".dynsym", C.SHT_DYNSYM, symbolTable(stringAt), { align: 4, link: ".dynstr", info: 1, entsize: 16 }),
+    section(".dynstr", C.SHT_STRTAB, strings.finish()),
+    section(".gnu.version", C.SHT_GNU_VERSYM, versionIndexes(), { align: 2, link: ".dynsym", entsize: 2 }),
+    section(".gnu.version_d", C.SHT_GNU_VERDEF, versionDefinitions(stringAt), { align: 4, link: ".dynstr", info: 2 }),
+    {
+      ...section(".text", C.SHT_PROGBITS, text.finish(), { align: 0x400 }),
+      flags: C.SHF_ALLOC | C.SHF_EXECINSTR,
+    },
+    {
+      name: ".dynamic",
+      type: 6,
+      flags: C.SHF_ALLOC | C.SHF_WRITE,
+      align: 4,
+      link: ".dynstr",
+      entsize: 8,
+      content: {
+        size: 80,
+        write: ({ addressOf }) => {
+          const entries: [tag: number, value: bigint | number][] = [
+            [C.DT_SONAME, stringAt.get(SONAME) ?? 0],
+            [C.DT_HASH, addressOf(".hash")],
+            [C.DT_STRTAB, addressOf(".dynstr")],
+            [C.DT_SYMTAB, addressOf(".dynsym")],
+            [C.DT_STRSZ, strings.length],
+            [C.DT_SYMENT, 16],
+            [C.DT_VERDEF, addressOf(".gnu.version_d")],
+            [C.DT_VERDEFNUM, 2],
+            [C.DT_VERSYM, addressOf(".gnu.version")],
+            [C.DT_NULL, 0],
+          ];
+          const out = new Writer(LITTLE_32);
+          for (const [tag, value] of entries) out.word(tag).word(value);
+          return out.finish();
+        },
+      },
+    },
+  ];
+  return buildElf({
+    class: 32,
+    type: C.ET_DYN,
+    machine: C.EM_386,
+    base: BASE,
+    entry: ".text",
+    sections,
+    segments: [
+      { type: C.PT_LOAD, flags: C.PF_R | C.PF_X, covers: ["headers", ".dynamic"], align: 0x1000 },
+      { type: C.PT_DYNAMIC, flags: C.PF_R, covers: [".dynamic", ".dynamic"], align: 4 },
+    ],
+    sectionHeaders: true,
+  });
+}
+
+function section(name: string, type: number, content: Uint8Array, rest: Partial<SectionPlan> = {}): SectionPlan {
+  return { name, type, flags: C.SHF_ALLOC, content, ...rest };
+}
+
+/** One bucket: the chain goes through all symbols, as a look-up may. */
+function hashTable(): Uint8Array {
+  const count = SYMBOLS.length + 1;
+  const out = new Writer(LITTLE_32).u32(1).u32(count).u32(1).u32(0);
+  for (let i = 1; i < count; i++) out.u32(i + 1 < count ? i + 1 : 0);
+  return out.finish();
+}
+
+function symbolTable(stringAt: ReadonlyMap<string, number>): Uint8Array {
+  const out = new Writer(LITTLE_32).padTo(16);
+  for (const { name, value, size, type } of SYMBOLS) {
+    out
+      .u32(stringAt.get(name) ?? 0)
+      .u32(value)
+      .u32(size)
+      .u8((C.STB_GLOBAL << 4) | type)
+      .u8(0);
+    out.u16(type === C.STT_FUNC ? 6 : C.SHN_ABS);
+  }
+  return out.finish();
+}
+
+function versionIndexes(): Uint8Array {
+  const out = new Writer(LITTLE_32).u16(0);
+  for (const _ of SYMBOLS) out.u16(2);
+  return out.finish();
+}
+
+function versionDefinitions(stringAt: ReadonlyMap<string, number>): Uint8Array {
+  const out = new Writer(LITTLE_32);
+  const define = (flags: number, index: number, name: string, next: number) => {
+    out.u16(1).u16(flags).u16(index).u16(1).u32(sysvHash(name)).u32(20).u32(next);
+    out.u32(stringAt.get(name) ?? 0).u32(0);
+  };
+  define(C.VER_FLG_BASE, 1, SONAME, 28);
+  define(0, 2, VERSION, 0);
+  return out.finish();
+}
