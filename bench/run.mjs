@@ -1,0 +1,221 @@
+// Runs this program beside its peers, in turn, and prints the ratios. Figures of one run compare; those of two machines,
+// or of two moments of a shared one, do not.
+import { spawn, spawnSync } from "node:child_process";
+import { accessSync, constants, readdirSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
+import { cpus, release, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ElfFile, parseImage, resolveTarget, symbolRows } from "../dist/index.js";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const ours = join(root, "bin/linux-gate");
+const quick = process.argv.includes("--quick");
+const RUNS = quick ? 7 : 21;
+const scratch = join(tmpdir(), `linux-gate-bench-${process.pid}`);
+
+const has = (command) => spawnSync("sh", ["-c", `command -v ${command}`]).status === 0;
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/** Milliseconds that one run of a command takes. */
+function time([command, ...args]) {
+  const start = process.hrtime.bigint();
+  const { status, error } = spawnSync(command, args, { stdio: ["ignore", "ignore", "ignore"] });
+  const taken = Number(process.hrtime.bigint() - start) / 1e6;
+  if (error) throw error;
+  if (status !== 0) throw new Error(`${[command, ...args].join(" ")} ended with status ${status}`);
+  return taken;
+}
+
+/** Median milliseconds of each command, run in turn so that a slow moment hits all alike. */
+function race(commands, runs = RUNS) {
+  const times = commands.map(() => []);
+  for (const command of commands) time(command);
+  for (let i = 0; i < runs; i++) {
+    for (const [j, command] of commands.entries()) times[j].push(time(command));
+  }
+  return times.map(median);
+}
+
+let missed = 0;
+
+/** Prints a ratio beside the one that is wanted. */
+function row(name, figure, ratio, wanted, atLeast = false) {
+  const good = wanted === undefined || (atLeast ? ratio >= wanted : ratio <= wanted);
+  if (!good) missed += 1;
+  const want = wanted === undefined ? "" : `${atLeast ? "at least" : "at most"} ${wanted}`;
+  console.log(
+    `  ${name.padEnd(44)} ${figure.padStart(12)}  ${ratio.toFixed(2).padStart(7)}x  ${want.padEnd(14)} ${good ? "" : "MISSED"}`,
+  );
+}
+
+const ms = (value) => `${value.toFixed(1)} ms`;
+
+function wholeProcesses() {
+  const bare = [process.execPath, "-e", "0"];
+  const fresh = runsI386() ? "i386" : "x86_64";
+  const verbs = [
+    [["maps"], 1.3],
+    [["maps", fresh], 1.3],
+    [["auxv", fresh], 1.3],
+    [["symbols", fresh], 1.3],
+    [["file", fresh], 1.3],
+    [["dump", fresh, "-o", join(scratch)], 1.3],
+    [["disasm", fresh], 1.8],
+    [["disasm", fresh, "--gnu"], 1.8],
+    [["explain", fresh], 1.8],
+    [["report"], 1.8],
+  ];
+  console.log(`Whole processes beside a bare node -e 0 (${fresh}: a fresh process, started by the agent)`);
+  const [base, ...times] = race([bare, ...verbs.map(([args]) => [process.execPath, ours, ...args])]);
+  row("node -e 0", ms(base), 1);
+  verbs.forEach(([args, wanted], i) => {
+    row(`linux-gate ${args.filter((arg) => arg !== scratch).join(" ")}`, ms(times[i]), times[i] / base, wanted);
+  });
+}
+
+function runsI386() {
+  return spawnSync(process.execPath, [ours, "maps", "i386"], { stdio: "ignore" }).status === 0;
+}
+
+/** The peers that look at a file with the image. */
+function onAFile() {
+  spawnSync(process.execPath, [ours, "dump", "-o", scratch], { stdio: "ignore" });
+  const pairs = [
+    [
+      ["objdump", "-T", scratch],
+      ["symbols", scratch, "--gnu"],
+    ],
+    [
+      ["nm", "-D", scratch],
+      ["symbols", scratch],
+    ],
+    [
+      ["readelf", "--dyn-syms", scratch],
+      ["symbols", scratch],
+    ],
+    [
+      ["file", "-b", scratch],
+      ["file", scratch],
+    ],
+    [
+      ["objdump", "-d", scratch],
+      ["disasm", scratch, "--gnu"],
+    ],
+    [
+      ["llvm-objdump", "-d", scratch],
+      ["disasm", scratch, "--gnu"],
+    ],
+  ].filter(([[peer]]) => has(peer));
+  console.log("\nBeside the tools that look at a file (theirs start in a millisecond; Node takes what it takes)");
+  for (const [peer, args] of pairs) {
+    const [theirs, mine] = race([peer, [process.execPath, ours, ...args]], Math.ceil(RUNS / 2));
+    row(`${args[0]} / ${peer.slice(0, 2).join(" ")}`, `${mine.toFixed(1)}/${theirs.toFixed(1)}`, mine / theirs);
+  }
+}
+
+async function onAProcess() {
+  if (!has("gdb")) {
+    console.log("\ngdb is not installed: dump beside gdb is left out");
+    return;
+  }
+  console.log("\nThe image of a running process");
+  const sleeper = spawn("sleep", ["1000"], { stdio: "ignore" });
+  try {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const line = readFileSync(`/proc/${sleeper.pid}/maps`, "utf8").match(/^([0-9a-f]+)-([0-9a-f]+).*\[vdso\]$/m);
+    const dump = `dump memory ${scratch}.gdb 0x${line[1]} 0x${line[2]}`;
+    const gdb = ["gdb", "-nx", "-batch", "-p", String(sleeper.pid), "-ex", dump];
+    const auxv = ["gdb", "-nx", "-batch", "-p", String(sleeper.pid), "-ex", "info auxv"];
+    const mine = [process.execPath, ours, "dump", String(sleeper.pid), "-o", scratch];
+    const [theirDump, theirAuxv, myDump, myAuxv] = race(
+      [gdb, auxv, mine, [process.execPath, ours, "auxv", String(sleeper.pid)]],
+      Math.ceil(RUNS / 2),
+    );
+    row(
+      "dump PID / gdb's attach and dump memory",
+      `${myDump.toFixed(1)}/${theirDump.toFixed(1)}`,
+      myDump / theirDump,
+      0.4,
+    );
+    row("auxv PID / gdb's info auxv", `${myAuxv.toFixed(1)}/${theirAuxv.toFixed(1)}`, myAuxv / theirAuxv);
+    if (has("eu-unstrip")) {
+      const [theirs, own] = race(
+        [
+          ["eu-unstrip", "-n", "-p", String(sleeper.pid)],
+          [process.execPath, ours, "ldd", "--pid", String(sleeper.pid)],
+        ],
+        Math.ceil(RUNS / 2),
+      );
+      row("ldd --pid / eu-unstrip -n -p", `${own.toFixed(1)}/${theirs.toFixed(1)}`, own / theirs);
+    }
+  } finally {
+    sleeper.kill();
+  }
+}
+
+/** All programs of /usr/bin that ldd could be asked of. */
+function allPrograms() {
+  if (!has("ldd")) return;
+  const folder = "/usr/bin";
+  const programs = [...new Set(readdirSync(folder).map((name) => join(folder, name)))].filter((path) => {
+    try {
+      accessSync(path, constants.R_OK | constants.X_OK);
+      return (
+        statSync(realpathSync(path)).isFile() && readFileSync(path).subarray(0, 4).toString("latin1") === "\x7fELF"
+      );
+    } catch {
+      return false;
+    }
+  });
+  console.log(`\nldd over ${programs.length} programs of ${folder}`);
+  const start = process.hrtime.bigint();
+  for (const program of programs) spawnSync("ldd", [program], { stdio: "ignore" });
+  const theirs = Number(process.hrtime.bigint() - start) / 1e6;
+  const mine = median(
+    Array.from({ length: 5 }, () => {
+      const begin = process.hrtime.bigint();
+      spawnSync(process.execPath, [ours, "ldd", ...programs], { stdio: "ignore" });
+      return Number(process.hrtime.bigint() - begin) / 1e6;
+    }),
+  );
+  row("glibc's ldd for each / ours in one call", `${theirs.toFixed(0)}/${mine.toFixed(0)}`, theirs / mine, 20, true);
+}
+
+async function library() {
+  console.log("\nThe library, warm");
+  const target = await resolveTarget("self");
+  const bytes = target.image.bytes;
+  const once = () => symbolRows(parseImage(bytes, { mapped: true }), 0n).length;
+  for (let i = 0; i < 2000; i++) once();
+  globalThis.gc?.();
+  const before = process.memoryUsage().heapUsed;
+  const rounds = 10_000;
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < rounds; i++) once();
+  const micros = Number(process.hrtime.bigint() - start) / 1e3 / rounds;
+  globalThis.gc?.();
+  const grown = process.memoryUsage().heapUsed - before;
+  row("parse an image and list its symbols, of 1 ms", `${micros.toFixed(1)} us`, micros / 1000, 1);
+  row(`heap after ${rounds} images, of 4 MiB`, `${(grown / 1024).toFixed(0)} KiB`, Math.max(0, grown) / (4 << 20), 1);
+  const header = (() => {
+    const begin = process.hrtime.bigint();
+    for (let i = 0; i < rounds; i++) new ElfFile(bytes);
+    return Number(process.hrtime.bigint() - begin) / 1e3 / rounds;
+  })();
+  row("the ELF header alone, of 1 ms", `${header.toFixed(2)} us`, header / 1000, 1);
+  await target.close();
+}
+
+console.log(
+  `${cpus()[0]?.model.trim()}, ${cpus().length} processors, Linux ${release()}, Node ${process.version}; medians of ${RUNS}\n`,
+);
+try {
+  wholeProcesses();
+  onAFile();
+  await onAProcess();
+  allPrograms();
+  await library();
+} finally {
+  for (const file of [scratch, `${scratch}.gdb`]) rmSync(file, { force: true });
+}
+console.log(missed === 0 ? "\nevery ratio is as wanted" : `\n${missed} ratios are not as wanted`);
