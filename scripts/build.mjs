@@ -1,11 +1,13 @@
-// Compiles src/ to dist/: the library as modules with their types, and the command line as one file, because reading
-// sixty modules one by one costs more than half of what a short verb takes.
+// Compiles src/ to dist/: the library as modules with their types, and the command line as one file a verb in dist/bin/,
+// because reading and compiling the whole program costs a short verb more than all that it does.
 import { spawnSync } from "node:child_process";
+import { readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const commands = readdirSync(join(root, "src/cli/commands")).map((name) => name.replace(/\.ts$/, ""));
 
 const { status, error } = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", root], {
   stdio: ["ignore", 2, 2],
@@ -13,16 +15,33 @@ const { status, error } = spawnSync(process.execPath, [join(root, "node_modules/
 if (error) throw error;
 if (status !== 0) process.exit(status ?? 1);
 
+/** Leaves verbs and help out of the file of those who load them, to be read when they are called. */
+const apart = {
+  name: "apart",
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\/(commands\/.*|help)\.js$/ }, ({ path, kind }) =>
+      kind === "dynamic-import" ? { path: `./${path.split("/").at(-1).replace(/\.js$/, ".cjs")}`, external: true } : null,
+    );
+  },
+};
+
+rmSync(join(root, "dist/bin"), { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: ["dist/cli/main.js"],
-  outfile: "dist/cli.cjs",
+  entryPoints: ["dist/cli/main.js", "dist/cli/help.js", ...commands.map((name) => `dist/cli/commands/${name}.js`)],
+  outdir: "dist/bin",
+  entryNames: "[name]",
+  outExtension: { ".js": ".cjs" },
   bundle: true,
   platform: "node",
   format: "cjs",
   target: "node20.19",
+  // import() would start Node's loader of ECMAScript modules.
+  supported: { "dynamic-import": false },
   external: ["iced-x86"],
-  // What is not needed for every verb is not even parsed by a verb that does without.
+  plugins: [apart],
+  minifyWhitespace: true,
+  minifySyntax: true,
   define: { "import.meta.url": "moduleUrl" },
   banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' },
   logLevel: "warning",

@@ -53,11 +53,11 @@ export class Code {
 }
 
 /** Whether the instruction behind this one can be reached from it. */
-function goesOn({ flow }: Instruction): boolean {
+export function goesOn({ flow }: Instruction): boolean {
   return flow !== "jump" && flow !== "indirect-jump" && flow !== "return" && flow !== "stop" && flow !== "invalid";
 }
 
 /** The address behind an instruction. */
-export function behind(instruction: Instruction): bigint {
+export function behind(instruction: Pick<Instruction, "address" | "bytes">): bigint {
   return instruction.address + BigInt(instruction.bytes.length);
 }

@@ -1,5 +1,5 @@
 import type { Instruction, MemoryOperand, Operand } from "../isa/instruction.js";
-import { behind, type Code } from "./code.js";
+import { behind, type Code, goesOn } from "./code.js";
 
 /** What is known of a register or a stack slot. */
 type Value = { readonly kind: "constant"; readonly value: bigint } | { readonly kind: "bit-of-argument" };
@@ -10,8 +10,8 @@ type State = ReadonlyMap<string, Value>;
 /** Something seen in the code, with what was known when it was reached. */
 export interface Visit {
   readonly instruction: Instruction;
-  /** Value of a register before the instruction, where it is the same on every path. */
-  constant(register: string): bigint | undefined;
+  /** Value of eax before the instruction, where it is the same on every path: it carries system call numbers. */
+  readonly accumulator?: bigint;
   /** Address of the instruction's memory operand, where it is known. */
   readonly memoryAddress?: bigint;
   /** The immediate that a one-bit-shifted argument is tested against: which values of it take this path. */
@@ -117,32 +117,75 @@ export function follow(
   code: Code,
   options: { readonly wide: boolean; neverReturns(number: number): boolean },
 ): Visit[] {
-  const { wide } = options;
+  const leaders = findLeaders(start, code);
   const states = new Map<bigint, State>([[start, new Map()]]);
   const pending = [start];
-  for (let budget = MAX_EVALUATIONS; pending.length > 0 && budget > 0; budget--) {
-    const address = pending.pop() as bigint;
-    const instruction = code.at(address);
-    if (!instruction) continue;
-    const machine = new Machine(states.get(address) as State, wide);
-    if (instruction.flow === "gate") {
-      const number = machine.visit(instruction).constant("eax");
-      if (number !== undefined && options.neverReturns(Number(BigInt.asUintN(32, number)))) continue;
+  let budget = MAX_EVALUATIONS;
+  const flowTo = (address: bigint, state: State): void => {
+    const known = states.get(address);
+    const merged = known ? intersect(known, state) : state;
+    if (known && merged.size === known.size) return;
+    states.set(address, merged);
+    pending.push(address);
+  };
+
+  /** Runs through the straight code that starts at a leader. */
+  const run = (leader: bigint, pass: (address: bigint, state: State) => void, see?: (visit: Visit) => void): void => {
+    const machine = new Machine(states.get(leader) as State, options.wide);
+    for (let address = leader; budget > 0; budget--) {
+      const instruction = code.at(address);
+      if (!instruction) return;
+      const { flow, target } = instruction;
+      see?.(machine.visit(instruction));
+      const number = flow === "gate" ? machine.accumulator : undefined;
+      if (number !== undefined && options.neverReturns(Number(number))) return;
+      if ((flow === "jump" || flow === "branch") && target !== undefined) pass(target, machine.snapshot());
+      if (flow === "call") machine.call(instruction, code, pass);
+      else if (flow === "indirect-call") machine.forgetCallerSaved();
+      else machine.execute(instruction);
+      if (!goesOn(instruction)) return;
+      address = behind(instruction);
+      if (leaders.has(address)) {
+        pass(address, machine.snapshot());
+        return;
+      }
     }
-    for (const [next, state] of machine.step(instruction, code)) {
-      const known = states.get(next);
-      const merged = known ? intersect(known, state) : state;
-      if (known && merged.size === known.size) continue;
-      states.set(next, merged);
-      pending.push(next);
-    }
-  }
+  };
+
+  for (let leader = pending.pop(); leader !== undefined; leader = pending.pop()) run(leader, flowTo);
   const visits: Visit[] = [];
-  for (const address of [...states.keys()].sort((a, b) => (a < b ? -1 : 1))) {
-    const instruction = code.at(address);
-    if (instruction) visits.push(new Machine(states.get(address) as State, wide).visit(instruction));
+  budget = MAX_EVALUATIONS;
+  for (const leader of states.keys()) {
+    run(
+      leader,
+      () => {},
+      (visit) => visits.push(visit),
+    );
   }
-  return visits;
+  return visits.sort((a, b) => (a.instruction.address < b.instruction.address ? -1 : 1));
+}
+
+/** Addresses at which paths may meet: destinations of jumps, branches and calls, and what is behind a branch. */
+function findLeaders(start: bigint, code: Code): Set<bigint> {
+  const leaders = new Set([start]);
+  const reached = new Set<bigint>();
+  const pending = [start];
+  for (let address = pending.pop(); address !== undefined; address = pending.pop()) {
+    for (let instruction = code.at(address); instruction; instruction = code.at(address)) {
+      if (reached.has(address) || reached.size > MAX_EVALUATIONS) break;
+      reached.add(address);
+      const { flow, target } = instruction;
+      const next = behind(instruction);
+      if (target !== undefined && flow !== "next") {
+        leaders.add(target);
+        pending.push(target);
+      }
+      if (flow === "branch") leaders.add(next);
+      if (!goesOn(instruction)) break;
+      address = next;
+    }
+  }
+  return leaders;
 }
 
 function sameValue(a: Value, b: Value): boolean {
@@ -182,17 +225,20 @@ class Machine {
     if (this.#values.has(key)) this.#own.delete(key);
   }
 
+  /** What eax holds, zero-extended, where it is known. */
+  get accumulator(): bigint | undefined {
+    const value = this.#values.get("ax");
+    return value?.kind === "constant" ? BigInt.asUintN(32, value.value) : undefined;
+  }
+
   visit(instruction: Instruction): Visit {
     const memory = instruction.operands.find((operand) => operand.kind === "memory");
     const memoryAddress = memory && this.#addressOf(memory);
     const argumentMask = this.#argumentMask(instruction);
-    const values = this.#values;
+    const { accumulator } = this;
     return {
       instruction,
-      constant: (name) => {
-        const value = values.get(canonical(name).register);
-        return value?.kind === "constant" ? value.value : undefined;
-      },
+      ...(accumulator !== undefined && { accumulator }),
       ...(memoryAddress !== undefined && { memoryAddress }),
       ...(argumentMask !== undefined && { argumentMask }),
     };
@@ -207,49 +253,28 @@ class Machine {
       : undefined;
   }
 
-  /** The states behind an instruction, by address. */
-  step(instruction: Instruction, code: Code): [bigint, State][] {
-    const { flow, target } = instruction;
-    const next = behind(instruction);
-    switch (flow) {
-      case "return":
-      case "stop":
-      case "invalid":
-      case "indirect-jump":
-        return [];
-      case "jump":
-        return target === undefined ? [] : [[target, this.#values]];
-      case "branch":
-        return target === undefined
-          ? [[next, this.#values]]
-          : [
-              [next, this.#values],
-              [target, this.#values],
-            ];
-      case "call":
-        return this.#call(target, next, code);
-      case "indirect-call":
-        this.#forget(this.#wide ? CALLER_SAVED : CALLER_SAVED_32);
-        return [[next, this.#values]];
-      default:
-        this.#execute(instruction);
-        return [[next, this.#values]];
-    }
+  /** The state now, which later changes leave as it is. */
+  snapshot(): State {
+    this.#changed = undefined;
+    return this.#values;
   }
 
-  #call(target: bigint | undefined, next: bigint, code: Code): [bigint, State][] {
+  /** What a call does: the function gets the registers, and leaves those that it need not keep unknown. */
+  call({ target, ...instruction }: Instruction, code: Code, pass: (address: bigint, state: State) => void): void {
     const thunk = target === undefined ? undefined : thunkRegister(target, code);
     if (thunk !== undefined) {
       // i386 code learns its own address by calling a function that returns the return address.
-      this.#set(thunk, { kind: "constant", value: next });
-      return [[next, this.#values]];
+      this.#set(thunk, { kind: "constant", value: behind(instruction) });
+      return;
     }
     // Slots belong to the caller's frame.
-    const registers = new Map([...this.#values].filter(([key]) => !isSlot(key)));
+    if (target !== undefined) pass(target, new Map([...this.#values].filter(([key]) => !isSlot(key))));
+    this.forgetCallerSaved();
+  }
+
+  /** A function that was called may have changed these registers. */
+  forgetCallerSaved(): void {
     this.#forget(this.#wide ? CALLER_SAVED : CALLER_SAVED_32);
-    const states: [bigint, State][] = [[next, this.#values]];
-    if (target !== undefined) states.push([target, registers]);
-    return states;
   }
 
   #forget(registers: readonly string[]): void {
@@ -312,7 +337,8 @@ class Machine {
     }
   }
 
-  #execute({ mnemonic, operands }: Instruction): void {
+  /** Does to the values what the instruction does. */
+  execute({ mnemonic, operands }: Instruction): void {
     const [source, second] = operands;
     const destination = operands.at(-1);
     const { stem, readsOnly, writes, exchanges } = effectOf(mnemonic);

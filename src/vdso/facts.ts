@@ -94,13 +94,12 @@ export function functionFacts(image: VdsoImage, target: VdsoFunction, code: Code
   };
 }
 
-function kernelEntry(image: VdsoImage, { instruction, constant }: Visit): KernelEntry[] {
+function kernelEntry(image: VdsoImage, { instruction, accumulator }: Visit): KernelEntry[] {
   const callsEntry = instruction.flow === "call" && instruction.target === image.entry?.address && image.entry;
   const by = callsEntry ? ("__kernel_vsyscall" as const) : mechanismOf(instruction);
   if (!by) return [];
-  const value = constant("eax");
-  if (value === undefined) return [{ address: instruction.address, by }];
-  const number = Number(BigInt.asUintN(32, value));
+  if (accumulator === undefined) return [{ address: instruction.address, by }];
+  const number = Number(accumulator);
   const name = syscallName(image.abi, number);
   return [{ address: instruction.address, by, number, ...(name && { name }) }];
 }

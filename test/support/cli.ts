@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const program = fileURLToPath(new URL("../../bin/linux-gate", import.meta.url));
-const bundle = fileURLToPath(new URL("../../dist/cli.cjs", import.meta.url));
+const bundle = fileURLToPath(new URL("../../dist/bin/main.cjs", import.meta.url));
 
 /** What a run of the program gave. */
 export interface Run {

@@ -48,6 +48,9 @@ const NO_WAIT = /^fn(?=(clex|init|save|stcw|stenv|stsw)$)/;
 
 const ROUNDING = ["", "rn", "rd", "ru", "rz"];
 
+/** First byte of an instruction of AVX-512, the only ones with masks, rounding and broadcasts (`bound` has it too). */
+const EVEX = 0x62;
+
 /** Opcodes of string instructions that only write through `%es`, which no prefix changes. */
 const STRING_DESTINATION: ReadonlySet<number> = new Set([0x6c, 0x6d, 0xaa, 0xab, 0xae, 0xaf]);
 /** Opcodes of those (and of `xlat`) that read through a segment that a prefix may change, and GNU always writes. */
@@ -213,7 +216,7 @@ class Disassembly {
     const order = gnuOperandOrder(mnemonic, opcode, this.#source.opCount, this.#source.operandOrder());
     const decoded = order.flatMap((operand) => this.#operand(operand, bytes, address, encoding));
     const operands = gnuOperands(mnemonic, opcode, decoded, this.#addressBits(encoding));
-    const rounding = this.#rounding();
+    const rounding = opcode === EVEX ? this.#rounding() : "";
     if (rounding === "") return operands;
     // Stands where the registers begin.
     const immediates = operands.filter(({ kind }) => kind === "immediate");
@@ -236,7 +239,7 @@ class Disassembly {
     }
     switch (kind) {
       case OpKind.register: {
-        const decoration = operand === 0 ? this.#mask() : "";
+        const decoration = operand === 0 && bytes[encoding.opcode] === EVEX ? this.#mask() : "";
         const name = this.#iced.registerName(source.opRegister(operand));
         return [{ kind: "register", name, ...(decoration !== "" && { decoration }) }];
       }
@@ -313,7 +316,7 @@ class Disassembly {
     if (!relative && base === undefined && source.memoryIndex === 0 && segment === undefined) {
       fixed = BigInt.asUintN(addressBits, displacement);
     }
-    const decoration = `${operand === 0 ? this.#mask() : ""}${source.broadcast}`;
+    const decoration = bytes[opcode] === EVEX ? `${operand === 0 ? this.#mask() : ""}${source.broadcast}` : "";
     return {
       kind: "memory",
       ...(segment !== undefined && { segment }),

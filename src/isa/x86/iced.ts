@@ -3,7 +3,7 @@
  *
  * Loading the package's own JavaScript (0.9 MB) costs several times what its WebAssembly costs, so this room speaks to
  * the module itself, in the calling convention of wasm-bindgen: objects are addresses in its memory that the caller
- * frees, results of more than one word are written to a frame on its stack. The package's version is pinned exactly,
+ * frees, results of more than one word are written to a place that the caller gives. The package's version is pinned exactly,
  * and {@link Iced} checks that everything it calls is there.
  */
 
@@ -22,7 +22,6 @@ interface IcedExports {
   readonly memory: { readonly buffer: ArrayBuffer };
   __wbindgen_malloc(size: number, alignment: number): number;
   __wbindgen_free(address: number, size: number, alignment: number): void;
-  __wbindgen_add_to_stack_pointer(delta: number): number;
   decoder_new(result: number, bits: number, data: number, size: number, options: number): void;
   __wbg_decoder_free(decoder: number): void;
   decoder_set_ip(decoder: number, address: bigint): void;
@@ -71,7 +70,6 @@ const NEEDED: ReadonlySet<string> = new Set<keyof IcedExports>([
   "memory",
   "__wbindgen_malloc",
   "__wbindgen_free",
-  "__wbindgen_add_to_stack_pointer",
   "decoder_new",
   "__wbg_decoder_free",
   "decoder_set_ip",
@@ -166,6 +164,8 @@ export const FlowControl = {
 const DECODER_OPTIONS = 1 | 0x8_0000;
 /** `DecoderError.NoMoreBytes`. */
 const NO_MORE_BYTES = 2;
+/** Bytes of the largest result that is not a string: three words, and the padding behind them. */
+const RESULT_SIZE = 16;
 /** `FormatterSyntax.Gas`. */
 const GAS = 0;
 /** `FormatMnemonicOptions.NoPrefixes`. */
@@ -272,10 +272,8 @@ export class IcedDecoder {
     // The decoder takes over the copy and frees it with itself.
     const data = exports.__wbindgen_malloc(code.length, 1) >>> 0;
     new Uint8Array(exports.memory.buffer).set(code, data);
-    this.#decoder = iced.frame((result) => {
-      exports.decoder_new(result, bits, data, code.length, DECODER_OPTIONS);
-      return iced.word(result, 0);
-    });
+    exports.decoder_new(iced.result, bits, data, code.length, DECODER_OPTIONS);
+    this.#decoder = iced.word(0);
     this.#instruction = exports.instruction_new() >>> 0;
   }
 
@@ -286,10 +284,7 @@ export class IcedDecoder {
 
   /** Decodes the instruction at `position`, which then lies at `address`. */
   decodeAt(position: number, address: bigint): void {
-    this.#iced.frame((result) => {
-      this.#exports.decoder_set_position(result, this.#decoder, position);
-      return 0;
-    });
+    this.#exports.decoder_set_position(this.#iced.result, this.#decoder, position);
     this.#exports.decoder_set_ip(this.#decoder, BigInt.asIntN(64, address));
     this.#exports.decoder_decodeOut(this.#decoder, this.#instruction);
   }
@@ -322,25 +317,19 @@ export class IcedDecoder {
   }
 
   opKind(operand: number): number {
-    return this.#iced.frame((result) => {
-      this.#exports.instruction_opKind(result, this.#instruction, operand);
-      return this.#iced.word(result, 0);
-    });
+    this.#exports.instruction_opKind(this.#iced.result, this.#instruction, operand);
+    return this.#iced.word(0);
   }
 
   opRegister(operand: number): number {
-    return this.#iced.frame((result) => {
-      this.#exports.instruction_opRegister(result, this.#instruction, operand);
-      return this.#iced.word(result, 0);
-    });
+    this.#exports.instruction_opRegister(this.#iced.result, this.#instruction, operand);
+    return this.#iced.word(0);
   }
 
   /** An immediate operand, sign-extended or not as its kind says, as 64 bits. */
   immediate(operand: number): bigint {
-    return this.#iced.frame((result) => {
-      this.#exports.instruction_immediate(result, this.#instruction, operand);
-      return this.#iced.doubleWord(result);
-    });
+    this.#exports.instruction_immediate(this.#iced.result, this.#instruction, operand);
+    return this.#iced.doubleWord();
   }
 
   get nearBranchTarget(): bigint {
@@ -433,28 +422,55 @@ export class IcedDecoder {
 
   /** The mnemonic in AT&T syntax, without prefixes. */
   get mnemonic(): string {
-    return this.#iced.string((result, formatter) => {
-      this.#exports.formatter_formatMnemonicOptions(result, formatter, this.#instruction, NO_PREFIXES);
-    });
-  }
-
-  /** Operands in AT&T order: the numbers by which the other getters know them; `undefined` for one that is implied. */
-  operandOrder(): (number | undefined)[] {
-    const formatter = this.#iced.formatter;
-    const count = this.#exports.formatter_operandCount(formatter, this.#instruction);
-    return Array.from({ length: count }, (_, operand) =>
-      this.#iced.frame((result) => {
-        this.#exports.formatter_getInstructionOperand(result, formatter, this.#instruction, operand);
-        return this.#iced.word(result, 0) === 0 ? undefined : this.#iced.word(result, 1);
+    return this.#remembered("mnemonic", () =>
+      this.#iced.string((result, formatter) => {
+        this.#exports.formatter_formatMnemonicOptions(result, formatter, this.#instruction, NO_PREFIXES);
       }),
     );
   }
+
+  /** Operands in AT&T order: the numbers by which the other getters know them; `undefined` for one that is implied. */
+  operandOrder(): readonly (number | undefined)[] {
+    return this.#remembered("order", () => {
+      const { formatter, result } = this.#iced;
+      const count = this.#exports.formatter_operandCount(formatter, this.#instruction);
+      return Array.from({ length: count }, (_, operand) => {
+        this.#exports.formatter_getInstructionOperand(result, formatter, this.#instruction, operand);
+        return this.#iced.word(0) === 0 ? undefined : this.#iced.word(1);
+      });
+    });
+  }
+
+  /**
+   * What the formatter says follows from the opcode and from whether an operand is memory, which decides the letter for
+   * its size; but where an 8-bit immediate may be part of the name (`cmpltps`), it is asked each time.
+   */
+  #remembered<K extends keyof Spelling>(part: K, ask: () => NonNullable<Spelling[K]>): NonNullable<Spelling[K]> {
+    let memory = 0;
+    for (let operand = this.opCount - 1; operand >= 0; operand--) {
+      const kind = this.opKind(operand);
+      if (kind === OpKind.immediate8) return ask();
+      if (kind === OpKind.memory) memory = 1;
+    }
+    const spelling = this.#iced.spelling(this.code * 2 + memory);
+    spelling[part] ??= ask();
+    return spelling[part] as NonNullable<Spelling[K]>;
+  }
+}
+
+/** How instructions of one form are written. */
+interface Spelling {
+  mnemonic?: string;
+  order?: readonly (number | undefined)[];
 }
 
 /** A loaded module. Several decoders may be open at once; nothing in it is shared but its memory. */
 export class Iced {
   readonly formatter: number;
+  /** Where results of more than one word are written. Each is read before the next call. */
+  readonly result: number;
   readonly #exports: IcedExports;
+  readonly #spellings = new Map<number, Spelling>();
   readonly #registers = new Map<number, string>();
   #view: DataView;
 
@@ -470,10 +486,9 @@ export class Iced {
     }
     this.#exports = exports as unknown as IcedExports;
     this.#view = new DataView(this.#exports.memory.buffer);
-    this.formatter = this.frame((result) => {
-      this.#exports.formatter_new(result, GAS);
-      return this.word(result, 0);
-    });
+    this.result = this.#exports.__wbindgen_malloc(RESULT_SIZE, 8) >>> 0;
+    this.#exports.formatter_new(this.result, GAS);
+    this.formatter = this.word(0);
   }
 
   /** Bytes of the module's memory, which grows and never shrinks. */
@@ -486,38 +501,36 @@ export class Iced {
     return new IcedDecoder(this, this.#exports, bits, code);
   }
 
-  /** Runs `use` with the address of 16 bytes on the module's stack, for results. */
-  frame<T>(use: (result: number) => T): T {
-    const result = this.#exports.__wbindgen_add_to_stack_pointer(-16);
-    try {
-      return use(result);
-    } finally {
-      this.#exports.__wbindgen_add_to_stack_pointer(16);
+  /** What is known of the spelling of a form, to be added to. */
+  spelling(form: number): Spelling {
+    let spelling = this.#spellings.get(form);
+    if (!spelling) {
+      spelling = {};
+      this.#spellings.set(form, spelling);
     }
+    return spelling;
   }
 
-  /** A 32-bit word of a result. */
-  word(result: number, index: number): number {
-    return this.#memory().getUint32(result + index * 4, true);
+  /** A 32-bit word of the last result. */
+  word(index: number): number {
+    return this.#memory().getUint32(this.result + index * 4, true);
   }
 
-  /** A 64-bit result. */
-  doubleWord(result: number): bigint {
-    return this.#memory().getBigUint64(result, true);
+  /** The last result as 64 bits. */
+  doubleWord(): bigint {
+    return this.#memory().getBigUint64(this.result, true);
   }
 
   /** A string result, which is freed. */
   string(write: (result: number, formatter: number) => void): string {
-    return this.frame((result) => {
-      write(result, this.formatter);
-      const address = this.word(result, 0);
-      const size = this.word(result, 1);
-      try {
-        return this.#text(address, size);
-      } finally {
-        this.#exports.__wbindgen_free(address, size, 1);
-      }
-    });
+    write(this.result, this.formatter);
+    const address = this.word(0);
+    const size = this.word(1);
+    try {
+      return this.#text(address, size);
+    } finally {
+      this.#exports.__wbindgen_free(address, size, 1);
+    }
   }
 
   /** Name of a register, without `%`. */

@@ -24,9 +24,10 @@ export function loadIced(): Iced {
  * before {@link loadIced}.
  *
  * iced builds its tables in large functions, which V8 starts to optimize and then waits for at the end of the process:
- * longer than everything else together. This lets V8 optimize no WebAssembly of the process, so it is for programs and
- * not for libraries.
+ * longer than everything else together. This lets V8 optimize no WebAssembly of the process, and check functions when
+ * they are first called, so it is for programs and not for libraries.
  */
 export function startQuickly(): void {
   setFlagsFromString("--wasm-tiering-budget=1000000000");
+  setFlagsFromString("--wasm-lazy-validation");
 }
