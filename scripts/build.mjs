@@ -20,7 +20,9 @@ const apart = {
   name: "apart",
   setup({ onResolve }) {
     onResolve({ filter: /^\.\/(commands\/.*|help)\.js$/ }, ({ path, kind }) =>
-      kind === "dynamic-import" ? { path: `./${path.split("/").at(-1).replace(/\.js$/, ".cjs")}`, external: true } : null,
+      kind === "dynamic-import"
+        ? { path: `./${path.split("/").at(-1).replace(/\.js$/, ".cjs")}`, external: true }
+        : null,
     );
   },
 };

@@ -24,10 +24,11 @@ export function loadIced(): Iced {
  * before {@link loadIced}.
  *
  * iced builds its tables in large functions, which V8 starts to optimize and then waits for at the end of the process:
- * longer than everything else together. This lets V8 optimize no WebAssembly of the process, and check functions when
- * they are first called, so it is for programs and not for libraries.
+ * longer than everything else together. This lets V8 optimize nothing in the process, and check functions of WebAssembly
+ * when they are first called, so it is for programs and not for libraries.
  */
 export function startQuickly(): void {
   setFlagsFromString("--wasm-tiering-budget=1000000000");
   setFlagsFromString("--wasm-lazy-validation");
+  setFlagsFromString("--no-opt");
 }
