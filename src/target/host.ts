@@ -1,10 +1,11 @@
 import { readFileSync } from "node:fs";
-import { arch, cpus, release, type } from "node:os";
+import { cpus, machine, release, type } from "node:os";
 
 /** The machine that a report was made on. */
 export interface Host {
   /** `Linux 6.18.44`. */
   readonly system: string;
+  /** `x86_64`, as uname -m says. */
   readonly architecture: string;
   /** Name of the processor; absent where the system does not tell. */
   readonly processor?: string;
@@ -18,7 +19,7 @@ export function host(): Host {
   const clocksource = firstLine("/sys/devices/system/clocksource/clocksource0/current_clocksource");
   return {
     system: `${type()} ${release()}`,
-    architecture: arch(),
+    architecture: machine(),
     ...(processor && { processor }),
     ...(clocksource !== undefined && { clocksource }),
   };

@@ -28,11 +28,7 @@ export const command: Command = {
     for (const word of positionals.length > 0 ? positionals : ["self"]) {
       parts.push(await withTarget(word, { remark: () => {} }, (target) => report(target, decoderOf)));
     }
-    if (positionals.length === 0) {
-      const other = await otherAbi();
-      if (typeof other === "string") output.remark(other);
-      else if (other) parts.push(other);
-    }
+    if (positionals.length === 0 && hostAbi === "x86_64") parts.push(await i386Part());
     // Of files alone, this machine is no part of the story.
     const whole = { ...(parts.some((part) => part.process) && { host: host() }), parts };
     const file = text("html");
@@ -50,13 +46,12 @@ export const command: Command = {
 
 const decoderOf = ({ abi }: VdsoImage) => quickDecoderFor(abi);
 
-/** The i386 part of an x86-64 machine's report; a sentence where the kernel runs no 32-bit programs. */
-async function otherAbi(): Promise<ReportPart | string | undefined> {
-  if (hostAbi !== "x86_64") return undefined;
+/** The i386 part of an x86-64 machine's report; where the kernel runs no 32-bit programs, it says that. */
+async function i386Part(): Promise<ReportPart> {
   try {
     return await withTarget("i386", { remark: () => {} }, (target) => report(target, decoderOf));
   } catch (error) {
-    if (error instanceof Error && error.name === "AgentError") return `no i386 part: ${error.message}`;
-    throw error;
+    if (!(error instanceof Error && error.name === "AgentError")) throw error;
+    return { target: "a fresh i386 process", problem: error.message, missing: [], notes: [] };
   }
 }
