@@ -3,9 +3,10 @@ import * as C from "../elf/constants.js";
 import type { ElfFile } from "../elf/file.js";
 import type { Section } from "../elf/section.js";
 import type { Decoder, Instruction } from "../isa/instruction.js";
+import type { BfdSymbol } from "./bfd-symbol.js";
 import { bfdTarget } from "./bfd-target.js";
-import type { GnuSymbol } from "./gnu-symbol.js";
-import { GnuSymbolTable, marksCompiler } from "./gnu-symbol-table.js";
+import { DisassemblySymbols, marksCompiler } from "./gnu-disassembly-symbols.js";
+import { utf8Name } from "./utf8-name.js";
 
 /** What `objdump -d` is asked for. */
 export interface GnuDisassemblyOptions {
@@ -39,7 +40,7 @@ const LONGEST_INSTRUCTION = 15;
  * `FormatError` where a section with code does not lie in the file or a table of symbols is malformed.
  */
 export function gnuDisassembly(elf: ElfFile, decoder: Decoder, options: GnuDisassemblyOptions): string {
-  const symbols = new GnuSymbolTable(elf);
+  const symbols = new DisassemblySymbols(elf);
   const parts = [`\n${options.fileName}:     file format ${bfdTarget(elf)}\n\n`];
   for (const section of elf.sections) {
     const isCode = (section.sh_flags & BigInt(C.SHF_EXECINSTR)) !== 0n && section.sh_type !== C.SHT_NOBITS;
@@ -52,14 +53,14 @@ export function gnuDisassembly(elf: ElfFile, decoder: Decoder, options: GnuDisas
 class SectionListing {
   readonly #section: Section;
   readonly #bytes: Uint8Array;
-  readonly #symbols: GnuSymbolTable;
+  readonly #symbols: DisassemblySymbols;
   readonly #decoder: Decoder;
   readonly #digits: number;
   /** Digits of an address that are left out, because they are zeros in the whole section. */
   readonly #skippedDigits: number;
   readonly #out: string[] = [];
 
-  constructor(elf: ElfFile, section: Section, symbols: GnuSymbolTable, decoder: Decoder) {
+  constructor(elf: ElfFile, section: Section, symbols: DisassemblySymbols, decoder: Decoder) {
     this.#section = section;
     this.#bytes = elf.sectionBytes(section);
     this.#symbols = symbols;
@@ -88,7 +89,7 @@ class SectionListing {
     if (start >= stop) return "";
 
     this.#symbols.select(this.#section);
-    this.#out.push(`\nDisassembly of section ${this.#section.name}:\n`);
+    this.#out.push(`\nDisassembly of section ${utf8Name(this.#section.name)}:\n`);
     for (const wanted of symbols ?? [undefined]) this.#blocks(start, stop, wanted);
     return this.#out.join("");
   }
@@ -104,11 +105,12 @@ class SectionListing {
     for (let at = start; at < stop; ) {
       const address = this.#address(at);
       if (symbol && wanted !== undefined) {
+        const isFunction = symbol.flags.has("function");
         if (shows) {
-          if (until === "function" ? symbol.isFunction : until === "symbol" && !isLocalLabel(symbol)) shows = false;
+          if (until === "function" ? isFunction : until === "symbol" && !isLocalLabel(symbol)) shows = false;
         } else if (symbol.name === wanted) {
           shows = true;
-          if (!symbol.isFunction) until = "symbol";
+          if (!isFunction) until = "symbol";
           else if (symbol.size === 0n) until = "function";
           else {
             stop = Number(minimum(BigInt(at) + symbol.size, BigInt(end)));
@@ -116,37 +118,34 @@ class SectionListing {
           }
         }
       }
-      const ahead = symbol !== undefined && symbol.address > address;
+      const ahead = symbol !== undefined && symbol.value > address;
       if (shows) {
         const label = this.#symbols.labelFrom(symbol, address);
         this.#out.push(`\n${this.#padded(address)} <${label}>:\n`);
       }
-      let next: GnuSymbol | undefined;
+      let next: BfdSymbol | undefined;
       if (ahead) next = symbol;
       else if (symbol !== undefined) {
         const current = symbol;
         while (place !== undefined && place < sorted.length && !this.#follows(sorted[place], current)) place += 1;
         next = place === undefined ? undefined : sorted[place];
       }
-      const limit = next === undefined ? stop : Number(next.address - this.#section.sh_addr);
+      const limit = next === undefined ? stop : Number(next.value - this.#section.sh_addr);
       const blockEnd = limit > stop || limit <= at ? stop : limit;
-      if (shows) {
-        if (symbol && !ahead && this.#isData(symbol)) this.#data(at, blockEnd);
-        else this.#code(at, blockEnd);
-      }
+      if (shows) this.#contents(at, blockEnd, symbol !== undefined && !ahead && this.#isData(symbol));
       at = blockEnd;
       symbol = next;
     }
   }
 
-  #follows(candidate: GnuSymbol | undefined, symbol: GnuSymbol): boolean {
-    return candidate?.place === this.#section && candidate.address > symbol.address;
+  #follows(candidate: BfdSymbol | undefined, symbol: BfdSymbol): boolean {
+    return candidate?.section === this.#section && candidate.value > symbol.value;
   }
 
   /** Symbols of objects in code stand for tables, which are not disassembled. */
-  #isData(symbol: GnuSymbol): boolean {
-    if (symbol.place !== this.#section || symbol.isFunction) return false;
-    return symbol.isObject || marksCompiler(symbol);
+  #isData(symbol: BfdSymbol): boolean {
+    if (symbol.section !== this.#section || symbol.flags.has("function")) return false;
+    return symbol.flags.has("object") || marksCompiler(symbol);
   }
 
   /** How many bytes at `at` are left out as zeros: none where they are too few. */
@@ -158,25 +157,32 @@ class SectionListing {
     return toEnd && zeros < SKIPPED_AT_END ? zeros : 0;
   }
 
-  /** Instructions from `start` to `end`, which none of them crosses. */
-  #code(start: number, end: number): void {
+  /** Data or instructions, but for zeros that are left out. */
+  #contents(start: number, end: number, isData: boolean): void {
     for (let at = start; at < end; ) {
       const skipped = this.#skip(at, end);
       if (skipped > 0) {
         this.#out.push("\t...\n");
         at += skipped;
-        continue;
-      }
-      // Whatever lies behind the next long run of zeros may have to be decoded from another start. Instructions that
-      // start before `turn` end before `bound`.
-      const turn = this.#zerosAfter(at, Math.min(end, at + CHUNK));
-      const bound = Math.min(end, turn + LONGEST_INSTRUCTION);
-      for (const instruction of this.#decoder.decode(this.#bytes.subarray(at, bound), this.#address(at))) {
-        this.#instruction(at, instruction);
-        at += instruction.bytes.length;
-        if (at >= turn || (this.#bytes[at] === 0 && this.#skip(at, end) > 0)) break;
+      } else {
+        at = isData ? this.#data(at, end) : this.#code(at, end);
       }
     }
+  }
+
+  /** Instructions, none of which crosses `end`, up to the next zeros that may be left out; gives where it stopped. */
+  #code(start: number, end: number): number {
+    // Whatever lies behind the next long run of zeros may have to be decoded from another start. Instructions that
+    // start before `turn` end before `bound`.
+    const turn = this.#zerosAfter(start, Math.min(end, start + CHUNK));
+    const bound = Math.min(end, turn + LONGEST_INSTRUCTION);
+    let at = start;
+    for (const instruction of this.#decoder.decode(this.#bytes.subarray(at, bound), this.#address(at))) {
+      this.#instruction(at, instruction);
+      at += instruction.bytes.length;
+      if (at >= turn || (this.#bytes[at] === 0 && this.#skip(at, end) > 0)) break;
+    }
+    return at;
   }
 
   /** End of the first run of zeros behind `at` that is long enough to be left out; `end` where there is none. */
@@ -200,22 +206,13 @@ class SectionListing {
     }
   }
 
-  #data(start: number, end: number): void {
-    for (let at = start; at < end; ) {
-      const skipped = this.#skip(at, end);
-      if (skipped > 0) {
-        this.#out.push("\t...\n");
-        at += skipped;
-        continue;
-      }
-      const bytes = this.#bytes.subarray(at, Math.min(at + DATA_COLUMNS, end));
-      const ascii = Array.from(bytes, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join(
-        "",
-      );
-      const columns = `${hexBytes(bytes, " ")} `.padEnd(DATA_COLUMNS * 3);
-      this.#out.push(`${this.#margin(at)}${columns}    ${ascii}\n`);
-      at += bytes.length;
-    }
+  /** One line of bytes that are no instructions; gives where it ends. */
+  #data(start: number, end: number): number {
+    const bytes = this.#bytes.subarray(start, Math.min(start + DATA_COLUMNS, end));
+    const ascii = Array.from(bytes, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join("");
+    const columns = `${hexBytes(bytes, " ")} `.padEnd(DATA_COLUMNS * 3);
+    this.#out.push(`${this.#margin(start)}${columns}    ${ascii}\n`);
+    return start + bytes.length;
   }
 
   /** The address column: leading zeros are blanks. */
@@ -231,7 +228,7 @@ function minimum(a: bigint, b: bigint): bigint {
 }
 
 /** Labels that assemblers make up and do not mean to be seen. */
-function isLocalLabel({ name, isDebugging, isSection }: GnuSymbol): boolean {
-  if (isDebugging || isSection) return false;
+function isLocalLabel({ name, flags }: BfdSymbol): boolean {
+  if (flags.has("debugging")) return false;
   return name.startsWith(".L") || name.startsWith("..") || name.startsWith("_.L_");
 }

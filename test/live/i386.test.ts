@@ -2,6 +2,8 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { unpackedPackage } from "../support/debian.js";
 import { type CommandOutput, debianKernel } from "../support/guest.js";
@@ -56,6 +58,7 @@ if (!runsI386) {
 
 if (place) {
   describe(`a kernel that runs i386 programs (${runsI386 ? "this one" : "Debian's, in a guest"})`, () => {
+    const PAGE = `${place.root}/out/report.html`;
     let outputs: readonly CommandOutput[] = [];
     const results = new Map<string, CheckResult>();
 
@@ -63,6 +66,7 @@ if (place) {
       outputs = await place.run([
         `${place.node} ${place.root}/checks.mjs ${place.lib32}`,
         ...Object.values(dumps).map((file) => `cat ${place.root}/out/${file}`),
+        `${place.node} ${place.root}/bin/linux-gate report i386 --html ${PAGE} && cat ${PAGE}`,
       ]);
       for (const line of outputs[0]?.stdout.toString().split("\n") ?? []) {
         if (line === "") continue;
@@ -76,6 +80,34 @@ if (place) {
       if (!result) throw new Error(`this check was not made:\n${outputs[0]?.stderr}`);
       if (result.problem !== undefined) throw new Error(result.problem);
     });
+
+    it.skipIf(!needs("chromium", "chromium"))(
+      "its report is a page that a browser shows, and that fetches nothing",
+      async () => {
+        const { stdout, status, stderr } = outputs.at(-1) as CommandOutput;
+        expect(status, stderr).toBe(0);
+        const path = join(scratch, "report.html");
+        writeFileSync(path, stdout);
+        const browser = await chromium.launch({
+          executablePath: "/usr/bin/chromium",
+          args: ["--no-sandbox", "--disable-gpu"],
+        });
+        try {
+          const page = await browser.newPage();
+          const requests: string[] = [];
+          page.on("request", (request) => requests.push(request.url()));
+          await page.goto(pathToFileURL(path).href);
+          expect(await page.locator("#part-1 h2").textContent()).toBe("linux-gate.so.1 i386");
+          expect(await page.getByRole("table", { name: /__kernel_vsyscall/ }).textContent()).toMatch(
+            /syscall.*ENTERS THE KERNEL/,
+          );
+          expect(await page.locator(".bar-zoom .region.vdso rect").count()).toBe(1);
+          expect(requests).toEqual([pathToFileURL(path).href]);
+        } finally {
+          await browser.close();
+        }
+      },
+    );
 
     describe.each(Object.keys(dumps) as (keyof typeof dumps)[])("its %s image, dumped", (abi) => {
       // The name under which the program itself would show an image that lies in no file.

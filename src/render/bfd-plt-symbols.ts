@@ -2,9 +2,8 @@ import { Reader } from "../bytes/reader.js";
 import * as C from "../elf/constants.js";
 import type { ElfFile } from "../elf/file.js";
 import type { Section } from "../elf/section.js";
-import type { ElfSymbol } from "../elf/symbol.js";
-import type { DynamicRelocation } from "./dynamic-relocations.js";
-import type { GnuSymbol } from "./gnu-symbol.js";
+import type { BfdRelocation } from "./bfd-relocation.js";
+import type { BfdSymbol } from "./bfd-symbol.js";
 
 const PLT_SECTIONS: readonly string[] = [".plt", ".plt.got", ".plt.sec", ".plt.bnd"];
 
@@ -40,17 +39,13 @@ function entryAt(
  * The symbols `name@plt` that binutils makes up for the entries of the linkage tables of a dynamically linked x86
  * file: of each entry, the symbol whose address the dynamic linker puts where the entry jumps through.
  */
-export function pltSymbols(
-  elf: ElfFile,
-  relocations: readonly DynamicRelocation[],
-  dynamic: readonly ElfSymbol[],
-): GnuSymbol[] {
+export function pltSymbols(elf: ElfFile, relocations: readonly BfdRelocation[]): BfdSymbol[] {
   const { e_machine } = elf.header;
   if ((e_machine !== C.EM_386 && e_machine !== C.EM_X86_64) || relocations.length === 0) return [];
   const bits = e_machine === C.EM_386 ? 32 : 64;
   const global = (elf.section(".got.plt") ?? elf.section(".got"))?.sh_addr ?? 0n;
   const bySlot = new Map(relocations.map((relocation) => [relocation.address, relocation]));
-  const symbols: GnuSymbol[] = [];
+  const symbols: BfdSymbol[] = [];
   for (const name of PLT_SECTIONS) {
     const section = elf.section(name);
     if (!section || section.sh_type === C.SHT_NOBITS) continue;
@@ -58,33 +53,21 @@ export function pltSymbols(
     for (let at = 0; at < reader.length; ) {
       const entry = entryAt(reader, at, section, bits, global);
       const relocation = entry && bySlot.get(entry.slot);
-      if (relocation) symbols.push(pltSymbol(relocation, dynamic, section, at));
+      if (relocation) symbols.push(pltSymbol(relocation, section, at));
       at += entry?.size ?? LONG_ENTRY;
     }
   }
   return symbols;
 }
 
-function pltSymbol(
-  { symbol, addend }: DynamicRelocation,
-  dynamic: readonly ElfSymbol[],
-  section: Section,
-  at: number,
-): GnuSymbol {
-  const target = symbol === 0 ? "*ABS*" : (dynamic[symbol]?.name ?? "");
-  const name = `${target}${addend === 0n ? "" : `+0x${addend.toString(16)}`}@plt`;
+function pltSymbol({ symbol, addend }: BfdRelocation, section: Section, at: number): BfdSymbol {
   return {
-    name,
-    label: name,
-    address: section.sh_addr + BigInt(at),
+    name: `${symbol?.name ?? "*ABS*"}${addend === 0n ? "" : `+0x${addend.toString(16)}`}@plt`,
+    section,
+    sectionName: section.name,
+    value: section.sh_addr + BigInt(at),
     size: 0n,
-    place: section,
-    isFunction: true,
-    isObject: false,
-    isLocal: false,
-    isGlobal: true,
-    isDebugging: false,
-    isSection: false,
-    isSynthetic: true,
+    other: 0,
+    flags: new Set(["function", "global", "synthetic"]),
   };
 }

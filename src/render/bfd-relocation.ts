@@ -1,13 +1,14 @@
 import { Reader } from "../bytes/reader.js";
 import * as C from "../elf/constants.js";
 import type { ElfFile } from "../elf/file.js";
+import { type BfdSymbol, isObjectFile } from "./bfd-symbol.js";
 
-/** A relocation that the dynamic linker applies. */
-export interface DynamicRelocation {
+/** A relocation that the dynamic linker applies, as binutils (its BFD library) sees it. */
+export interface BfdRelocation {
   /** Where it is applied. */
   readonly address: bigint;
-  /** Index in `.dynsym`; 0 for none. */
-  readonly symbol: number;
+  /** Absent where it refers to none. */
+  readonly symbol: BfdSymbol | undefined;
   /** 0 where the addend stands in the relocated place. */
   readonly addend: bigint;
 }
@@ -15,13 +16,21 @@ export interface DynamicRelocation {
 const SHT_RELA = 4;
 const SHT_REL = 9;
 
+/** Whether a linker has still to relocate the file. */
+export function hasRelocations(elf: ElfFile): boolean {
+  return (
+    isObjectFile(elf) &&
+    elf.sections.some(({ sh_type, sh_info }) => (sh_type === SHT_RELA || sh_type === SHT_REL) && sh_info > 0)
+  );
+}
+
 /**
- * The relocations of all sections that refer to `.dynsym`, sorted by address.
+ * The relocations of all sections that refer to `.dynsym`, whose symbols are given without symbol 0; sorted by address.
  *
  * Throws `FormatError` where such a section does not lie in the file.
  */
-export function dynamicRelocations(elf: ElfFile): DynamicRelocation[] {
-  const relocations: DynamicRelocation[] = [];
+export function dynamicRelocations(elf: ElfFile, symbols: readonly BfdSymbol[]): BfdRelocation[] {
+  const relocations: BfdRelocation[] = [];
   const wide = elf.header.class === 64;
   const word = wide ? 8 : 4;
   for (const section of elf.sections) {
@@ -38,7 +47,7 @@ export function dynamicRelocations(elf: ElfFile): DynamicRelocation[] {
       const addend = section.sh_type === SHT_REL ? 0n : reader.wordAt(at + 2 * word);
       relocations.push({
         address: reader.wordAt(at),
-        symbol: Number(wide ? info >> 32n : info >> 8n),
+        symbol: symbols[Number(wide ? info >> 32n : info >> 8n) - 1],
         addend,
       });
     }
