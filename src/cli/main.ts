@@ -7,10 +7,10 @@ import { VERBS, type VerbEntry } from "./verbs.js";
 const FAILED = 2;
 
 /**
- * Runs the program and resolves to its exit status. `argv` is what stands behind the program's name; `version` is
+ * Runs the program and resolves to its exit status. `argv` is what stands behind the program's name; `version` tells
  * that of the package.
  */
-export async function main(argv: readonly string[], version: string): Promise<number> {
+export async function main(argv: readonly string[], version: () => string): Promise<number> {
   try {
     return await dispatch(argv, version);
   } catch (error) {
@@ -18,11 +18,11 @@ export async function main(argv: readonly string[], version: string): Promise<nu
   }
 }
 
-async function dispatch(argv: readonly string[], version: string): Promise<number> {
+async function dispatch(argv: readonly string[], version: () => string): Promise<number> {
   const [word, ...rest] = argv;
   const plain = new Output(chooseStyle({ color: false, noColor: true }));
   if (word === "--version" || word === "-V") {
-    plain.text(`linux-gate ${version}\n`);
+    plain.text(`linux-gate ${version()}\n`);
     return 0;
   }
   if (word === "help" && rest[0] !== undefined) return dispatch([rest[0], "--help"], version);

@@ -4,12 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { FormatError } from "../../src/bytes/error.js";
-import { EM_386, EM_X86_64 } from "../../src/elf/constants.js";
+import { EM_386, EM_X86_64, VERSYM_HIDDEN } from "../../src/elf/constants.js";
 import { ElfFile } from "../../src/elf/file.js";
 import { createX86Decoder } from "../../src/isa/x86/decode.js";
 import { loadIced } from "../../src/isa/x86/load.js";
 import { bfdTarget } from "../../src/render/bfd-target.js";
 import { type GnuDisassemblyOptions, gnuDisassembly } from "../../src/render/gnu-disassembly.js";
+import { buildLibrary, layouts } from "../support/elf-writer.js";
 import { imageBytes, imageNames, imagePath } from "../support/images.js";
 import { needs, output } from "../support/referee.js";
 
@@ -126,6 +127,43 @@ describe.skipIf(!(objdump && gcc))("gnuDisassembly() of what gcc makes", () => {
     expectSameLines(disassemble(object), output("objdump", "-d", object));
     const first = output("objdump", "--disassemble=first", object);
     expectSameLines(disassemble(object, { symbols: ["first"] }), first);
+  });
+});
+
+describe.skipIf(!objdump)("gnuDisassembly() of built libraries", () => {
+  const built = (name: string, bytes: Uint8Array) => {
+    const path = join(folder, name);
+    writeFileSync(path, bytes);
+    expectSameLines(disassemble(path), output("objdump", "-d", path));
+  };
+  const plan = { ...layouts[2], hash: "sysv", sectionHeaders: true } as const;
+
+  it.each([
+    ["32", "with", { ...plan, ...layouts[0] }],
+    ["64", "with", plan],
+    ["64", "without", { ...plan, versions: false }],
+  ])("names symbols of every kind as objdump does: %s bits, %s versions", (bits, versions, library) => {
+    built(`library${bits}${versions}`, buildLibrary(library));
+  });
+
+  it("names symbols of odd versions and types as objdump does", () => {
+    const symbols = [
+      { name: "of_no_known_version", value: 0n, size: 4, version: 9 },
+      { name: "hidden_of_no_known_version", value: 4n, size: 4, version: 9 | VERSYM_HIDDEN },
+      { name: "defined_of_a_needed_version", value: 8n, size: 4, version: 4 },
+      { name: "common_type", value: 12n, size: 4, type: 5, version: 2 },
+    ];
+    built("odd", buildLibrary({ ...plan, symbols }));
+  });
+
+  it("heeds no versions that are more than the symbols, as objdump", () => {
+    const bytes = buildLibrary(plan);
+    const elf = new ElfFile(bytes);
+    const section = elf.section(".gnu.version");
+    if (!section) throw new Error("the library has no .gnu.version");
+    const sizeAt = elf.header.e_shoff + section.index * elf.header.e_shentsize + 32;
+    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(sizeAt, BigInt(section.sh_size + 2), true);
+    built("more", bytes);
   });
 });
 

@@ -3,13 +3,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Writer } from "../../src/bytes/writer.js";
-import { buildElf, type ElfLayout } from "../../src/elf/builder.js";
 import * as C from "../../src/elf/constants.js";
 import { ElfFile } from "../../src/elf/file.js";
-import { sysvHash } from "../../src/elf/hash.js";
 import { bfdTarget } from "../../src/render/bfd-target.js";
 import { gnuDynamicSymbols } from "../../src/render/gnu-symbols.js";
+import { articleImage } from "../support/article-image.js";
 import { buildLibrary, layouts, withoutSectionHeaders } from "../support/elf-writer.js";
 import { imageNames, imagePath } from "../support/images.js";
 import { needs } from "../support/referee.js";
@@ -107,6 +105,23 @@ describe("gnuDynamicSymbols() of built libraries is what objdump -T prints", () 
     expect(ours(path)).toBe(objdump(path, tool));
   });
 
+  it.skipIf(!hasObjdump)("with symbols of odd places and versions", () => {
+    const local = { name: "", bind: C.STB_LOCAL, version: 0 };
+    const places = [C.SHN_UNDEF, C.SHN_ABS, C.SHN_COMMON, 11, 999];
+    const symbols = [
+      ...places.map((shndx) => ({ ...local, type: C.STT_SECTION, shndx })),
+      { ...local, type: C.STT_FILE, shndx: C.SHN_ABS },
+      { name: "in_the_names_of_sections", shndx: 11, version: 2 },
+      { name: "of_no_known_version", version: 9 },
+      { name: "hidden_of_no_known_version", version: 9 | C.VERSYM_HIDDEN },
+      { name: "undefined_of_a_defined_version", shndx: C.SHN_UNDEF, version: 2 },
+      { name: "defined_of_a_needed_version", version: 4 },
+    ];
+    const path = saved(buildLibrary({ ...layouts[2], hash: "sysv", sectionHeaders: true, symbols }));
+    expect(new ElfFile(new Uint8Array(readFileSync(path))).sections[11]?.name).toBe(".shstrtab");
+    expect(ours(path)).toBe(objdump(path));
+  });
+
   it("for MIPS, marks the functions of MIPS16 and microMIPS code", () => {
     // As mipsel-linux-gnu-objdump of binutils-mipsel-linux-gnu has it.
     const plan = { class: 32, littleEndian: true, machine: C.EM_MIPS, hash: "sysv", sectionHeaders: true } as const;
@@ -128,150 +143,14 @@ describe("gnuDynamicSymbols() of built libraries is what objdump -T prints", () 
   });
 });
 
-/** The symbols of the image that a 2.6 kernel mapped at 0xffffe000, in its order. */
-const PRELINKED = [
-  { value: 0xffffe400, bind: C.STB_LOCAL, type: C.STT_SECTION, section: ".text", size: 0, name: "" },
-  { value: 0xffffe460, bind: C.STB_LOCAL, type: C.STT_SECTION, section: ".eh_frame_hdr", size: 0, name: "" },
-  { value: 0xffffe484, bind: C.STB_LOCAL, type: C.STT_SECTION, section: ".eh_frame", size: 0, name: "" },
-  { value: 0xffffe608, bind: C.STB_LOCAL, type: C.STT_SECTION, section: ".useless", size: 0, name: "" },
-  { value: 0xffffe400, bind: C.STB_GLOBAL, type: C.STT_FUNC, section: ".text", size: 0x14, name: "__kernel_vsyscall" },
-  { value: 0, bind: C.STB_GLOBAL, type: C.STT_OBJECT, section: "*ABS*", size: 0, name: "LINUX_2.5" },
-  { value: 0xffffe440, bind: C.STB_GLOBAL, type: C.STT_FUNC, section: ".text", size: 7, name: "__kernel_rt_sigreturn" },
-  { value: 0xffffe420, bind: C.STB_GLOBAL, type: C.STT_FUNC, section: ".text", size: 8, name: "__kernel_sigreturn" },
-];
-
-/** An i386 image as kernels had it before its address was random: linked to where it was mapped. */
-function prelinkedImage(): Uint8Array {
-  const options = { littleEndian: true, wordSize: 4 } as const;
-  const strings = new Writer().u8(0);
-  const string = (text: string) => {
-    const at = strings.length;
-    strings.cstring(text);
-    return at;
-  };
-  const soname = string("linux-gate.so.1");
-  const names = PRELINKED.map(({ name }) => (name === "" ? 0 : string(name)));
-  const version = names[5] ?? 0;
-
-  const hash = new Writer(options).u32(1).u32(9).u32(1);
-  for (const next of [0, 2, 3, 4, 5, 6, 7, 8, 0]) hash.u32(next);
-  const numbers = new Writer(options).u16(0);
-  for (const { bind } of PRELINKED) numbers.u16(bind === C.STB_LOCAL ? 0 : 2);
-  const definitions = new Writer(options);
-  definitions
-    .u16(1)
-    .u16(C.VER_FLG_BASE)
-    .u16(1)
-    .u16(1)
-    .u32(sysvHash("linux-gate.so.1"))
-    .u32(20)
-    .u32(28)
-    .u32(soname)
-    .u32(0);
-  definitions.u16(1).u16(0).u16(2).u16(1).u32(sysvHash("LINUX_2.5")).u32(20).u32(0).u32(version).u32(0);
-
-  const symbols = (layout: ElfLayout) => {
-    const out = new Writer(options).padTo(16);
-    PRELINKED.forEach(({ value, size, bind, type, section }, i) => {
-      const index = section === "*ABS*" ? C.SHN_ABS : layout.indexOf(section);
-      out
-        .u32(names[i] ?? 0)
-        .u32(value)
-        .u32(size)
-        .u8((bind << 4) | type)
-        .u8(0)
-        .u16(index);
-    });
-    return out.finish();
-  };
-  const dynamic = (layout: ElfLayout) => {
-    const out = new Writer(options).u32(C.DT_SONAME).u32(soname);
-    for (const [tag, name] of [
-      [C.DT_HASH, ".hash"],
-      [C.DT_STRTAB, ".dynstr"],
-      [C.DT_SYMTAB, ".dynsym"],
-      [C.DT_VERSYM, ".gnu.version"],
-      [C.DT_VERDEF, ".gnu.version_d"],
-    ] as const) {
-      out.u32(tag).word(layout.addressOf(name));
-    }
-    return out.u32(C.DT_VERDEFNUM).u32(2).u32(C.DT_NULL).u32(0).finish();
-  };
-
-  const alloc = C.SHF_ALLOC;
-  return buildElf({
-    class: 32,
-    type: C.ET_DYN,
-    machine: C.EM_386,
-    base: 0xffffe000n,
-    entry: ".text",
-    sectionHeaders: true,
-    sections: [
-      { name: ".hash", type: 5, flags: alloc, content: hash.finish(), align: 4, link: ".dynsym", entsize: 4 },
-      {
-        name: ".dynsym",
-        type: C.SHT_DYNSYM,
-        flags: alloc,
-        content: { size: 144, write: symbols },
-        align: 4,
-        link: ".dynstr",
-        info: 5,
-        entsize: 16,
-      },
-      { name: ".dynstr", type: C.SHT_STRTAB, flags: alloc, content: strings.finish() },
-      {
-        name: ".gnu.version",
-        type: C.SHT_GNU_VERSYM,
-        flags: alloc,
-        content: numbers.finish(),
-        align: 2,
-        link: ".dynsym",
-        entsize: 2,
-      },
-      {
-        name: ".gnu.version_d",
-        type: C.SHT_GNU_VERDEF,
-        flags: alloc,
-        content: definitions.finish(),
-        align: 4,
-        link: ".dynstr",
-        info: 2,
-      },
-      {
-        name: ".text",
-        type: C.SHT_PROGBITS,
-        flags: alloc | C.SHF_EXECINSTR,
-        content: new Uint8Array(0x60),
-        align: 1024,
-      },
-      { name: ".eh_frame_hdr", type: C.SHT_PROGBITS, flags: alloc, content: new Uint8Array(0x24), align: 4 },
-      { name: ".eh_frame", type: C.SHT_PROGBITS, flags: alloc, content: new Uint8Array(0x184), align: 4 },
-      { name: ".useless", type: C.SHT_PROGBITS, flags: alloc, content: new Uint8Array(12), align: 4 },
-      {
-        name: ".dynamic",
-        type: 6,
-        flags: alloc,
-        content: { size: 64, write: dynamic },
-        align: 4,
-        link: ".dynstr",
-        entsize: 8,
-      },
-    ],
-    segments: [
-      { type: C.PT_LOAD, flags: C.PF_R | C.PF_X, covers: ["headers", ".dynamic"], align: 4096 },
-      { type: C.PT_DYNAMIC, flags: C.PF_R, covers: [".dynamic", ".dynamic"], align: 4 },
-    ],
-  });
-}
-
 describe("the image that a 2.6 kernel mapped at 0xffffe000", () => {
   it.skipIf(!hasObjdump)("is listed as objdump lists it", () => {
-    const path = saved(prelinkedImage(), "linux-gate.dso");
+    const path = saved(articleImage(), "linux-gate.dso");
     expect(ours(path)).toBe(objdump(path));
   });
 
   it("is listed with the columns that objdump had in 2005, and now the names of sections", () => {
-    const lines = gnuDynamicSymbols(new ElfFile(prelinkedImage()), "linux-gate.dso").split("\n");
+    const lines = gnuDynamicSymbols(new ElfFile(articleImage()), "linux-gate.dso").split("\n");
     expect(lines.slice(0, 4)).toEqual(["", "linux-gate.dso:     file format elf32-i386", "", "DYNAMIC SYMBOL TABLE:"]);
     const columns = lines.slice(4, 12).map((line) => line.split(/\s+/));
     expect(columns).toEqual([

@@ -1,5 +1,5 @@
 import { Writer } from "../../src/bytes/writer.js";
-import { buildElf, type SectionPlan } from "../../src/elf/builder.js";
+import { buildElf, type ElfLayout, type SectionPlan } from "../../src/elf/builder.js";
 import * as C from "../../src/elf/constants.js";
 import { sysvHash } from "../../src/elf/hash.js";
 
@@ -9,7 +9,10 @@ export const ARTICLE_ENTRY = Uint8Array.from([
   ...[0x90, 0x90, 0xeb, 0xf3, 0x5d, 0x5a, 0x59, 0xc3],
 ]);
 
-/** The symbols of the article's listing, in its order; all of version LINUX_2.5. */
+/** The sections that have symbols of their own in the article's listing, which come first. */
+const SECTION_SYMBOLS = [".text", ".eh_frame_hdr", ".eh_frame", ".useless"] as const;
+
+/** The global symbols of the article's listing, in its order; all of version LINUX_2.5. */
 const SYMBOLS = [
   { name: "__kernel_vsyscall", value: 0xffffe400, size: 0x14, type: C.STT_FUNC },
   { name: "LINUX_2.5", value: 0, size: 0, type: C.STT_OBJECT },
@@ -17,14 +20,18 @@ const SYMBOLS = [
   { name: "__kernel_sigreturn", value: 0xffffe420, size: 8, type: C.STT_FUNC },
 ] as const;
 
+/** Index of the first global symbol: symbol 0 and the sections' come before. */
+const FIRST_GLOBAL = 1 + SECTION_SYMBOLS.length;
+const SYMBOL_COUNT = FIRST_GLOBAL + SYMBOLS.length;
+
 const LITTLE_32 = { littleEndian: true, wordSize: 4 } as const;
 const BASE = 0xffffe000n;
 const VERSION = "LINUX_2.5";
 const SONAME = "linux-gate.so.1";
 
 /**
- * An image as the article's: prelinked at 0xffffe000, with the symbols, the version and the entry that it lists. No such
- * kernel runs any more, so the file around the article's own bytes is made.
+ * An image as the article's: prelinked at 0xffffe000, with the symbols, the sections, the version and the entry that it
+ * lists. No such kernel runs any more, so the file around the article's own bytes is made.
  */
 export function articleImage(entry: Uint8Array = ARTICLE_ENTRY): Uint8Array {
   const strings = new Writer(LITTLE_32).u8(0);
@@ -35,10 +42,14 @@ export function articleImage(entry: Uint8Array = ARTICLE_ENTRY): Uint8Array {
   }
   const text = new Writer(LITTLE_32).raw(entry).padTo(0x20);
   text.raw(Uint8Array.of(0x58, 0xb8, 0x77, 0, 0, 0, 0xcd, 0x80)).padTo(0x40);
-  text.raw(Uint8Array.of(0xb8, 0xad, 0, 0, 0, 0xcd, 0x80));
+  text.raw(Uint8Array.of(0xb8, 0xad, 0, 0, 0, 0xcd, 0x80)).padTo(0x60);
+  const symbols = {
+    size: SYMBOL_COUNT * 16,
+    write: (layout: ElfLayout) => symbolTable(stringAt, layout),
+  };
   const sections: SectionPlan[] = [
     section(".hash", 5, hashTable(), { align: 4, link: ".dynsym", entsize: 4 }),
-    section(".dynsym", C.SHT_DYNSYM, symbolTable(stringAt), { align: 4, link: ".dynstr", info: 1, entsize: 16 }),
+    section(".dynsym", C.SHT_DYNSYM, symbols, { align: 4, link: ".dynstr", info: FIRST_GLOBAL, entsize: 16 }),
     section(".dynstr", C.SHT_STRTAB, strings.finish()),
     section(".gnu.version", C.SHT_GNU_VERSYM, versionIndexes(), { align: 2, link: ".dynsym", entsize: 2 }),
     section(".gnu.version_d", C.SHT_GNU_VERDEF, versionDefinitions(stringAt), { align: 4, link: ".dynstr", info: 2 }),
@@ -46,6 +57,10 @@ export function articleImage(entry: Uint8Array = ARTICLE_ENTRY): Uint8Array {
       ...section(".text", C.SHT_PROGBITS, text.finish(), { align: 0x400 }),
       flags: C.SHF_ALLOC | C.SHF_EXECINSTR,
     },
+    // Unwind tables and room for alternatives, of which the article shows only where they are.
+    section(".eh_frame_hdr", C.SHT_PROGBITS, new Uint8Array(0x24), { align: 4 }),
+    section(".eh_frame", C.SHT_PROGBITS, new Uint8Array(0x184), { align: 4 }),
+    section(".useless", C.SHT_PROGBITS, new Uint8Array(12), { align: 4 }),
     {
       name: ".dynamic",
       type: 6,
@@ -90,35 +105,46 @@ export function articleImage(entry: Uint8Array = ARTICLE_ENTRY): Uint8Array {
   });
 }
 
-function section(name: string, type: number, content: Uint8Array, rest: Partial<SectionPlan> = {}): SectionPlan {
+function section(
+  name: string,
+  type: number,
+  content: SectionPlan["content"],
+  rest: Partial<SectionPlan> = {},
+): SectionPlan {
   return { name, type, flags: C.SHF_ALLOC, content, ...rest };
 }
 
-/** One bucket: the chain goes through all symbols, as a look-up may. */
+/** One bucket: the chain goes through all global symbols, as a look-up may. */
 function hashTable(): Uint8Array {
-  const count = SYMBOLS.length + 1;
-  const out = new Writer(LITTLE_32).u32(1).u32(count).u32(1).u32(0);
-  for (let i = 1; i < count; i++) out.u32(i + 1 < count ? i + 1 : 0);
+  const out = new Writer(LITTLE_32).u32(1).u32(SYMBOL_COUNT).u32(FIRST_GLOBAL);
+  for (let i = 0; i < SYMBOL_COUNT; i++) out.u32(i >= FIRST_GLOBAL && i + 1 < SYMBOL_COUNT ? i + 1 : 0);
   return out.finish();
 }
 
-function symbolTable(stringAt: ReadonlyMap<string, number>): Uint8Array {
+function symbolTable(stringAt: ReadonlyMap<string, number>, { addressOf, indexOf }: ElfLayout): Uint8Array {
   const out = new Writer(LITTLE_32).padTo(16);
-  for (const { name, value, size, type } of SYMBOLS) {
+  const symbol = (name: number, value: number, size: number, bind: number, type: number, shndx: number) => {
     out
-      .u32(stringAt.get(name) ?? 0)
+      .u32(name)
       .u32(value)
       .u32(size)
-      .u8((C.STB_GLOBAL << 4) | type)
-      .u8(0);
-    out.u16(type === C.STT_FUNC ? 6 : C.SHN_ABS);
+      .u8((bind << 4) | type)
+      .u8(0)
+      .u16(shndx);
+  };
+  for (const name of SECTION_SYMBOLS) {
+    symbol(0, Number(addressOf(name)), 0, C.STB_LOCAL, C.STT_SECTION, indexOf(name));
+  }
+  for (const { name, value, size, type } of SYMBOLS) {
+    const shndx = type === C.STT_FUNC ? indexOf(".text") : C.SHN_ABS;
+    symbol(stringAt.get(name) ?? 0, value, size, C.STB_GLOBAL, type, shndx);
   }
   return out.finish();
 }
 
 function versionIndexes(): Uint8Array {
-  const out = new Writer(LITTLE_32).u16(0);
-  for (const _ of SYMBOLS) out.u16(2);
+  const out = new Writer(LITTLE_32);
+  for (let i = 0; i < SYMBOL_COUNT; i++) out.u16(i < FIRST_GLOBAL ? C.VER_NDX_LOCAL : 2);
   return out.finish();
 }
 

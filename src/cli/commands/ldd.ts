@@ -5,6 +5,7 @@ import type { ProcessTarget } from "../../target/target.js";
 import { usualSoname } from "../../vdso/abi.js";
 import { type LddResult, type LoadedResult, lddAll, lddProcess } from "../../verbs/ldd.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
+import { isTerminal } from "../output.js";
 import { withProcess } from "../with-target.js";
 
 export const command: Command = {
@@ -40,7 +41,7 @@ async function programs({ positionals, text, flag, output, json }: Invocation): 
   const root = text("root");
   const own = root === undefined ? await ownSoname() : undefined;
   const { LD_LIBRARY_PATH: libraryPath, LD_PRELOAD: preload } = root === undefined ? process.env : {};
-  const results = lddAll(positionals, {
+  const results = lddAll(withProgress(positionals), {
     files: liveFiles(root),
     cwd: root === undefined ? process.cwd() : "/",
     cpu: liveCpu(),
@@ -52,6 +53,23 @@ async function programs({ positionals, text, flag, output, json }: Invocation): 
   else output.text(flag("tree") ? lddTree(results) : lddText(results, { rules: flag("rules") }));
   if (!json) for (const problem of lddProblems(results)) output.remark(problem);
   return results.every(isSound) ? 0 : 1;
+}
+
+/** Milliseconds after which the user is told how far it has got. */
+const PATIENCE = 1000;
+
+/** The programs, one after the other; where that takes long, standard error says how many are done, if it is a terminal. */
+function* withProgress(programs: readonly string[]): Generator<string> {
+  const start = performance.now();
+  let shown = false;
+  for (const [i, program] of programs.entries()) {
+    if (i % 16 === 0 && performance.now() - start > PATIENCE && isTerminal(2)) {
+      process.stderr.write(`\r${i} of ${programs.length} programs`);
+      shown = true;
+    }
+    yield program;
+  }
+  if (shown) process.stderr.write("\r\u001b[K");
 }
 
 function isSound({ status, objects }: LddResult): boolean {

@@ -37,12 +37,19 @@ export const command: Command = {
       writeWhole(file, new TextEncoder().encode(renderReportHtml(whole)));
       output.remark(`${file}: the report as a page`);
     }
-    if (json) output.json(whole);
+    if (json) output.json({ ...whole, parts: parts.map(withoutImage) });
     else if (file === undefined) output.text(renderReport(whole, output.style));
     // Nothing at all to be seen of what was asked for is a failure, not an answer.
     return parts.some(({ content }) => content) ? 0 : 2;
   },
 };
+
+/** A part without the image's bytes, which `dump` gives; all that was read in them is beside it. */
+function withoutImage({ content, ...part }: ReportPart): object {
+  if (!content) return part;
+  const { explained, symbols } = content;
+  return { ...part, content: { explained, symbols } };
+}
 
 const decoderOf = ({ abi }: VdsoImage) => quickDecoderFor(abi);
 
