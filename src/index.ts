@@ -37,17 +37,17 @@ export { ProcessError, type ProcessView } from "./linux/process.js";
 export { renderAuxv } from "./render/auxv.js";
 export { renderDisasm } from "./render/disasm.js";
 export { renderExplain } from "./render/explain.js";
-export { gnuDisassembly } from "./render/gnu-disassembly.js";
-export { gnuFile } from "./render/gnu-file.js";
-export { gnuDynamicSymbols } from "./render/gnu-symbols.js";
-export { renderReportHtml } from "./render/html.js";
+export { gnuDisassembly } from "./render/gnu/disassembly.js";
+export { gnuDynamicSymbols } from "./render/gnu/dynamic-symbols.js";
+export { gnuFile } from "./render/gnu/file.js";
+export { renderReportHtml } from "./render/html/page.js";
 export { lddText, lddTree, loadedText } from "./render/ldd.js";
 export { renderMaps } from "./render/maps.js";
 export { type Report, type ReportHost, renderReport } from "./render/report.js";
 export { plainStyle, type Style, terminalStyle } from "./render/style.js";
 export { renderSymbols } from "./render/symbols.js";
-export { type Host, host } from "./target/host.js";
-export { hostAbi, resolveTarget } from "./target/resolve.js";
+export { type Host, host } from "./targets/host.js";
+export { hostAbi, resolveTarget } from "./targets/resolve.js";
 export {
   type ImageTarget,
   imageTarget,
@@ -55,7 +55,7 @@ export {
   ProcessTarget,
   type Target,
   TargetError,
-} from "./target/target.js";
+} from "./targets/target.js";
 export { type Abi, abiOf, parseAbi } from "./vdso/abi.js";
 export type { DataPage, DataPageKind } from "./vdso/data-pages.js";
 export type { DataAccess, FunctionFacts, KernelEntry, ProcessorRead } from "./vdso/facts.js";

@@ -1,5 +1,5 @@
-import { resolveTarget } from "../target/resolve.js";
-import { type ProcessTarget, type Target, TargetError } from "../target/target.js";
+import { resolveTarget } from "../targets/resolve.js";
+import { type ProcessTarget, type Target, TargetError } from "../targets/target.js";
 import type { Output } from "./output.js";
 
 /** Resolves a target, does something with it, and closes it whatever happens; what is odd about it is remarked. */

@@ -1,5 +1,5 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
-import { TargetError } from "../target/target.js";
+import { TargetError } from "../targets/target.js";
 
 /**
  * Writes a file whole or not at all: under a name beside it first, which then takes its place. What is no regular file

@@ -4,7 +4,7 @@ import type { VdsoFunction } from "../vdso/image.js";
 import type { VdsoLocation } from "../vdso/locate.js";
 import type { ExplainedGate } from "../verbs/explain.js";
 import type { ReportContent, ReportPart } from "../verbs/report.js";
-import { gnuFile } from "./gnu-file.js";
+import { gnuFile } from "./gnu/file.js";
 import { list, noEntryWords } from "./words.js";
 
 /** What a report says of the machine. */

@@ -2,7 +2,7 @@ import { readHeader } from "../elf/header.js";
 import { AT_SYSINFO_EHDR, type AuxvKind, auxvTag, auxvValue } from "../linux/auxv.js";
 import { hwcapNames } from "../linux/hwcap.js";
 import { ProcessError } from "../linux/process.js";
-import type { ProcessTarget } from "../target/target.js";
+import type { ProcessTarget } from "../targets/target.js";
 
 /** One entry of the auxiliary vector, decoded. */
 export interface DecodedAuxv {

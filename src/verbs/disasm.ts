@@ -1,6 +1,6 @@
 import * as C from "../elf/constants.js";
 import type { Decoder, Instruction } from "../isa/instruction.js";
-import { type Target, TargetError } from "../target/target.js";
+import { type Target, TargetError } from "../targets/target.js";
 import { Code } from "../vdso/code.js";
 import { type DataPage, pageOf } from "../vdso/data-pages.js";
 import { functionFacts } from "../vdso/facts.js";

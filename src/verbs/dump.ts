@@ -1,4 +1,4 @@
-import type { Target } from "../target/target.js";
+import type { Target } from "../targets/target.js";
 import { type Identity, identify } from "./identity.js";
 
 export interface DumpResult {

@@ -1,5 +1,5 @@
 import type { Decoder } from "../isa/instruction.js";
-import type { Target } from "../target/target.js";
+import type { Target } from "../targets/target.js";
 import { Code } from "../vdso/code.js";
 import { type DataPage, dataPages, dataPagesOfImage } from "../vdso/data-pages.js";
 import { type FunctionFacts, functionFacts } from "../vdso/facts.js";

@@ -1,5 +1,5 @@
 import { explainMapping, type Mapping } from "../linux/maps.js";
-import type { ProcessTarget } from "../target/target.js";
+import type { ProcessTarget } from "../targets/target.js";
 
 /** A mapping and, where the kernel made it for a purpose of its own, what that is. */
 export interface ExplainedMapping extends Mapping {

@@ -1,6 +1,6 @@
 import type { Decoder } from "../isa/instruction.js";
 import type { Mapping } from "../linux/maps.js";
-import { type Missing, type ProcessTarget, type Target, TargetError } from "../target/target.js";
+import { type Missing, type ProcessTarget, type Target, TargetError } from "../targets/target.js";
 import type { VdsoImage } from "../vdso/image.js";
 import type { VdsoLocation } from "../vdso/locate.js";
 import { type ExplainResult, explain } from "./explain.js";

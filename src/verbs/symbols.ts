@@ -1,7 +1,7 @@
 import * as C from "../elf/constants.js";
 import type { ElfFile } from "../elf/file.js";
 import type { ElfSymbol } from "../elf/symbol.js";
-import type { Target } from "../target/target.js";
+import type { Target } from "../targets/target.js";
 import type { VdsoImage } from "../vdso/image.js";
 import { type Identity, identify } from "./identity.js";
 

@@ -7,8 +7,8 @@ import { Writer } from "../../src/bytes/writer.js";
 import { buildElf, type SectionPlan, type SegmentPlan } from "../../src/elf/builder.js";
 import * as C from "../../src/elf/constants.js";
 import { ElfFile } from "../../src/elf/file.js";
-import { gnuFile } from "../../src/render/gnu-file.js";
-import { gnuDynamicSymbols } from "../../src/render/gnu-symbols.js";
+import { gnuDynamicSymbols } from "../../src/render/gnu/dynamic-symbols.js";
+import { gnuFile } from "../../src/render/gnu/file.js";
 import { buildLibrary, layouts, withExtendedCounts, withoutSectionHeaders } from "../support/elf-writer.js";
 import { imageBytes } from "../support/images.js";
 

@@ -18,7 +18,7 @@ import { Writer } from "../../src/bytes/writer.js";
 import { buildElf } from "../../src/elf/builder.js";
 import * as C from "../../src/elf/constants.js";
 import { ElfFile } from "../../src/elf/file.js";
-import { gnuFile } from "../../src/render/gnu-file.js";
+import { gnuFile } from "../../src/render/gnu/file.js";
 import { articleImage } from "../support/article-image.js";
 import { buildLibrary, layouts, notesOf, withExtendedCounts, withoutSectionHeaders } from "../support/elf-writer.js";
 import { imageBytes, imageNames, imagePath } from "../support/images.js";

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { renderReportHtml } from "../../src/render/html.js";
-import { html, Markup, visible } from "../../src/render/html-markup.js";
-import { STYLE_SHEET } from "../../src/render/html-style.js";
+import { html, Markup, visible } from "../../src/render/html/markup.js";
+import { renderReportHtml } from "../../src/render/html/page.js";
+import { STYLE_SHEET } from "../../src/render/html/style.js";
 import { type Report, renderReport } from "../../src/render/report.js";
-import { imageTarget, type Target } from "../../src/target/target.js";
+import { imageTarget, type Target } from "../../src/targets/target.js";
 import { decoderFor } from "../../src/verbs/decoder.js";
 import { type ReportPart, report } from "../../src/verbs/report.js";
 import { imageBytes, imageNames } from "../support/images.js";

@@ -1,5 +1,5 @@
 import { AT_PAGESZ, AT_SYSINFO, AT_SYSINFO_EHDR } from "../../src/linux/auxv.js";
-import { ProcessTarget } from "../../src/target/target.js";
+import { ProcessTarget } from "../../src/targets/target.js";
 import { imageBytes } from "./images.js";
 
 /** Where the image lies in {@link i386Maps}, and its size. */

@@ -1,6 +1,6 @@
 import type { Decoder } from "../../isa/instruction.js";
 import { renderDisasm } from "../../render/disasm.js";
-import { type Target, TargetError } from "../../target/target.js";
+import { type Target, TargetError } from "../../targets/target.js";
 import { disasm } from "../../verbs/disasm.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
@@ -37,7 +37,7 @@ export const command: Command = {
 };
 
 async function gnu({ positionals, text, output }: Invocation, target: Target, decoder: Decoder): Promise<number> {
-  const { gnuDisassembly } = await import("../../render/gnu-disassembly.js");
+  const { gnuDisassembly } = await import("../../render/gnu/disassembly.js");
   const startAddress = address(text("start-address"), "--start-address");
   const stopAddress = address(text("stop-address"), "--stop-address");
   const symbols = positionals.slice(1);

@@ -1,4 +1,4 @@
-import { gnuFile } from "../../render/gnu-file.js";
+import { gnuFile } from "../../render/gnu/file.js";
 import { identify } from "../../verbs/identity.js";
 import type { Command } from "../command.js";
 import { withTarget } from "../with-target.js";

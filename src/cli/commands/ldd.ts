@@ -1,7 +1,7 @@
 import { liveCpu, liveFiles } from "../../linux/ldso/live.js";
 import { lddProblems, lddText, lddTree, loadedText } from "../../render/ldd.js";
-import { hostAbi, resolveTarget } from "../../target/resolve.js";
-import type { ProcessTarget } from "../../target/target.js";
+import { hostAbi, resolveTarget } from "../../targets/resolve.js";
+import type { ProcessTarget } from "../../targets/target.js";
 import { usualSoname } from "../../vdso/abi.js";
 import { type LddResult, type LoadedResult, lddAll, lddProcess } from "../../verbs/ldd.js";
 import { type Command, type Invocation, UsageError } from "../command.js";

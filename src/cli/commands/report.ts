@@ -1,6 +1,6 @@
 import { renderReport } from "../../render/report.js";
-import { host } from "../../target/host.js";
-import { hostAbi } from "../../target/resolve.js";
+import { host } from "../../targets/host.js";
+import { hostAbi } from "../../targets/resolve.js";
 import type { VdsoImage } from "../../vdso/image.js";
 import { type ReportPart, report } from "../../verbs/report.js";
 import type { Command } from "../command.js";
@@ -33,7 +33,7 @@ export const command: Command = {
     const whole = { ...(parts.some((part) => part.process) && { host: host() }), parts };
     const file = text("html");
     if (file !== undefined) {
-      const { renderReportHtml } = await import("../../render/html.js");
+      const { renderReportHtml } = await import("../../render/html/page.js");
       writeWhole(file, new TextEncoder().encode(renderReportHtml(whole)));
       output.remark(`${file}: the report as a page`);
     }

@@ -19,7 +19,7 @@ export const command: Command = {
   run: ({ positionals, flag, output, json }) =>
     withTarget(positionals[0], output, async (target) => {
       if (flag("gnu")) {
-        const { gnuDynamicSymbols } = await import("../../render/gnu-symbols.js");
+        const { gnuDynamicSymbols } = await import("../../render/gnu/dynamic-symbols.js");
         output.text(gnuDynamicSymbols(target.image.elf, gnuName(target)));
       } else if (json) {
         output.json(symbols(target));

@@ -1,9 +1,9 @@
-import { hex } from "../bytes/hex.js";
-import type { Mapping } from "../linux/maps.js";
-import type { VdsoLocation } from "../vdso/locate.js";
-import { type AddressBar, addressBars, type DrawnRegion } from "./address-map.js";
-import { html, lines, type Markup, visible } from "./html-markup.js";
-import { humanSize } from "./table.js";
+import { hex } from "../../bytes/hex.js";
+import type { Mapping } from "../../linux/maps.js";
+import type { VdsoLocation } from "../../vdso/locate.js";
+import { type AddressBar, addressBars, type DrawnRegion } from "../address-map.js";
+import { humanSize } from "../table.js";
+import { html, lines, type Markup, visible } from "./markup.js";
 
 /** What a mapping is, as the drawing's colours tell it. */
 export type MappingKind = "vdso" | "data" | "program" | "library" | "heap" | "stack" | "other";

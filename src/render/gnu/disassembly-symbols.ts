@@ -1,5 +1,5 @@
-import type { ElfFile } from "../elf/file.js";
-import type { Section } from "../elf/section.js";
+import type { ElfFile } from "../../elf/file.js";
+import type { Section } from "../../elf/section.js";
 import { pltSymbols } from "./bfd-plt-symbols.js";
 import { dynamicRelocations, hasRelocations } from "./bfd-relocation.js";
 import { type BfdSymbol, dynamicSymbols, staticSymbols } from "./bfd-symbol.js";

@@ -1,10 +1,10 @@
-import { hex, hexBytes } from "../bytes/hex.js";
-import { Reader } from "../bytes/reader.js";
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
-import { RECORD_SIZE } from "../elf/header.js";
-import { readSegments, type Segment } from "../elf/segment.js";
-import { machineWords } from "./gnu-file-machine.js";
+import { hex, hexBytes } from "../../bytes/hex.js";
+import { Reader } from "../../bytes/reader.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
+import { RECORD_SIZE } from "../../elf/header.js";
+import { readSegments, type Segment } from "../../elf/segment.js";
+import { machineWords } from "./file-machine.js";
 
 const ET_REL = 1;
 const ET_CORE = 4;

@@ -1,11 +1,11 @@
-import { hexBytes, paddedHex } from "../bytes/hex.js";
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
-import type { Section } from "../elf/section.js";
-import type { Decoder, Instruction } from "../isa/instruction.js";
+import { hexBytes, paddedHex } from "../../bytes/hex.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
+import type { Section } from "../../elf/section.js";
+import type { Decoder, Instruction } from "../../isa/instruction.js";
 import type { BfdSymbol } from "./bfd-symbol.js";
 import { bfdTarget } from "./bfd-target.js";
-import { DisassemblySymbols, marksCompiler } from "./gnu-disassembly-symbols.js";
+import { DisassemblySymbols, marksCompiler } from "./disassembly-symbols.js";
 import { utf8Name } from "./utf8-name.js";
 
 /** What `objdump -d` is asked for. */

@@ -1,6 +1,6 @@
-import { paddedHex } from "../bytes/hex.js";
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
+import { paddedHex } from "../../bytes/hex.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
 import { type BfdSymbol, dynamicSymbols } from "./bfd-symbol.js";
 import { bfdTarget } from "./bfd-target.js";
 import type { BfdVersion } from "./bfd-version.js";

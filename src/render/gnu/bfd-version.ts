@@ -1,6 +1,6 @@
-import { Reader } from "../bytes/reader.js";
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
+import { Reader } from "../../bytes/reader.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
 import { utf8Name } from "./utf8-name.js";
 
 /** The version of a dynamic symbol as binutils (its BFD library) sees it. */

@@ -1,7 +1,7 @@
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
-import type { Section } from "../elf/section.js";
-import type { ElfSymbol } from "../elf/symbol.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
+import type { Section } from "../../elf/section.js";
+import type { ElfSymbol } from "../../elf/symbol.js";
 import { type BfdVersion, bfdVersions } from "./bfd-version.js";
 import { utf8Name } from "./utf8-name.js";
 

@@ -1,7 +1,7 @@
-import { Reader } from "../bytes/reader.js";
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
-import type { Section } from "../elf/section.js";
+import { Reader } from "../../bytes/reader.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
+import type { Section } from "../../elf/section.js";
 import type { BfdRelocation } from "./bfd-relocation.js";
 import type { BfdSymbol } from "./bfd-symbol.js";
 

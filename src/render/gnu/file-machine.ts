@@ -1,5 +1,5 @@
-import * as C from "../elf/constants.js";
-import type { ElfHeader } from "../elf/header.js";
+import * as C from "../../elf/constants.js";
+import type { ElfHeader } from "../../elf/header.js";
 
 const EM_MIPS_RS3_LE = 10;
 const EM_68K = 4;

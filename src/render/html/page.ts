@@ -1,7 +1,7 @@
-import { html, Markup } from "./html-markup.js";
-import { partHtml, partTitle } from "./html-part.js";
-import { STYLE_SHEET } from "./html-style.js";
-import { machineWords, REPORT_TITLE, type Report } from "./report-facts.js";
+import { machineWords, REPORT_TITLE, type Report } from "../report-facts.js";
+import { html, Markup } from "./markup.js";
+import { partHtml, partTitle } from "./part.js";
+import { STYLE_SHEET } from "./style.js";
 
 /** Nothing but what is in the page itself: a name that would load something cannot, even if it got into the markup. */
 const POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";

@@ -1,17 +1,17 @@
-import { hex, hexBytes, paddedHex } from "../bytes/hex.js";
-import { explainMapping, type Mapping } from "../linux/maps.js";
-import type { DataPage } from "../vdso/data-pages.js";
-import type { FunctionFacts } from "../vdso/facts.js";
-import type { VdsoFunction } from "../vdso/image.js";
-import type { VdsoLocation } from "../vdso/locate.js";
-import type { ExplainedGate } from "../verbs/explain.js";
-import type { ReportContent, ReportPart, ReportProcess } from "../verbs/report.js";
-import { html, type Markup, type Part } from "./html-markup.js";
-import { htmlTable, type Row } from "./html-table.js";
-import { auxvFacts, type Fact, functionKind, gateTitle, imageFacts, lddFacts, noGateWords } from "./report-facts.js";
-import { addressMapSvg, KIND_WORDS, type MappingKind } from "./svg-address-map.js";
-import { humanSize } from "./table.js";
-import { functionWords, gateAnswer, list, stepWords } from "./words.js";
+import { hex, hexBytes, paddedHex } from "../../bytes/hex.js";
+import { explainMapping, type Mapping } from "../../linux/maps.js";
+import type { DataPage } from "../../vdso/data-pages.js";
+import type { FunctionFacts } from "../../vdso/facts.js";
+import type { VdsoFunction } from "../../vdso/image.js";
+import type { VdsoLocation } from "../../vdso/locate.js";
+import type { ExplainedGate } from "../../verbs/explain.js";
+import type { ReportContent, ReportPart, ReportProcess } from "../../verbs/report.js";
+import { auxvFacts, type Fact, functionKind, gateTitle, imageFacts, lddFacts, noGateWords } from "../report-facts.js";
+import { humanSize } from "../table.js";
+import { functionWords, gateAnswer, list, stepWords } from "../words.js";
+import { addressMapSvg, KIND_WORDS, type MappingKind } from "./address-map.js";
+import { html, type Markup, type Part } from "./markup.js";
+import { htmlTable, type Row } from "./table.js";
 
 /** What a part is called: the library, or, where none was found, the target. */
 export function partTitle({ content, target }: ReportPart): string {

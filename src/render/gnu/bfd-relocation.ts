@@ -1,6 +1,6 @@
-import { Reader } from "../bytes/reader.js";
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
+import { Reader } from "../../bytes/reader.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
 import { type BfdSymbol, isObjectFile } from "./bfd-symbol.js";
 
 /** A relocation that the dynamic linker applies, as binutils (its BFD library) sees it. */

@@ -1,5 +1,5 @@
-import * as C from "../elf/constants.js";
-import type { ElfFile } from "../elf/file.js";
+import * as C from "../../elf/constants.js";
+import type { ElfFile } from "../../elf/file.js";
 
 /** Names for each word size, little-endian and big-endian; absent where there is no such target. */
 interface Names {

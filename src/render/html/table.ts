@@ -1,4 +1,4 @@
-import { html, type Markup, type Part } from "./html-markup.js";
+import { html, type Markup, type Part } from "./markup.js";
 
 /** A column: its heading and a class for its cells (`number`, `code`, `prose`). */
 interface Column {
