@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, constants, fstatSync, openSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, lstatSync, openSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { agentImages } from "./images.js";
 import { type AgentAbi, CALL_ADDRESS, REPLY_FD, REQUEST_FD, REQUEST_WORDS, WORD_SIZE } from "./protocol.js";
@@ -12,7 +12,7 @@ export type AgentFailure =
   | "no-exec-folder"
   /** This machine does not run programs of this ABI. */
   | "abi-unsupported"
-  /** The system lets no process be started: too many processes or open files, too little memory. */
+  /** The system lets no process be started: too many processes or open files, too little memory, no /proc. */
   | "start-failed"
   /** The agent ended while a call was under way, or before; `exit` says how. */
   | "gone"
@@ -75,6 +75,10 @@ export async function startAgent(abi: AgentAbi, options: AgentOptions = {}): Pro
   if (process.platform !== "linux" || !(process.arch === "x64" || process.arch === "ia32")) {
     throw new AgentError("abi-unsupported", `${abi} does not run on ${process.platform}, ${process.arch}`);
   }
+  // A file without a name is executed through /proc; each folder would be blamed for what it cannot help.
+  if (!lstatSync("/proc/self", { throwIfNoEntry: false })) {
+    throw new AgentError("start-failed", `the ${abi} agent cannot be started: /proc is not mounted`);
+  }
   const image = options.image ?? Buffer.from(agentImages[abi], "base64");
   const tried: FolderTried[] = [];
   for (const folder of options.folders ?? agentFolders()) {
@@ -115,9 +119,18 @@ export function agentFolders(): string[] {
     ...[...variable("XDG_CACHE_HOME"), ...home].slice(0, 1),
     "/dev/shm",
     "/var/tmp",
-    process.cwd(),
+    ...workingFolder(),
   ];
   return [...new Set(folders)];
+}
+
+/** The working folder, unless it was removed. */
+function workingFolder(): string[] {
+  try {
+    return [process.cwd()];
+  } catch {
+    return [];
+  }
 }
 
 /**

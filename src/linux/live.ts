@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, lstatSync, openSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { endianness } from "node:os";
 import { ProcessError, type ProcessView } from "./process.js";
 
@@ -23,13 +23,28 @@ const PF_KTHREAD = 0x0020_0000;
 /** The largest /proc file that is read whole: a process may have 65,530 mappings with names of 4 KiB. */
 const MAX_PROC_TEXT = 1 << 28;
 
-const REASONS: Readonly<Record<string, string>> = {
-  EACCES: "permission denied: run as the owner of the process or as root (CAP_SYS_PTRACE)",
-  EPERM: "permission denied: run as the owner of the process or as root (CAP_SYS_PTRACE)",
-  ENOENT: "no such process",
-  ESRCH: "the process has ended",
-  EIO: "nothing is mapped there",
-  EFAULT: "nothing is mapped there",
+/** What the capability is called that lets one process look into another of any user. */
+const CAPABILITY = "CAP_SYS_PTRACE";
+
+/** Root is not told to become root: what it lacks is the capability, or somebody else refuses. */
+function refused(): string {
+  return process.geteuid?.() === 0
+    ? `permission denied although this is root: ${CAPABILITY} is missing (a container or a user namespace takes it away), or a security module refuses`
+    : `permission denied: run as the owner of the process or as root (${CAPABILITY})`;
+}
+
+/** Without /proc nothing is known of any process, not even that there is none. */
+function absent(): string {
+  return lstatSync("/proc/self", { throwIfNoEntry: false }) ? "no such process" : "/proc is not mounted";
+}
+
+const REASONS: Readonly<Record<string, () => string>> = {
+  EACCES: refused,
+  EPERM: refused,
+  ENOENT: absent,
+  ESRCH: () => "the process has ended",
+  EIO: () => "nothing is mapped there",
+  EFAULT: () => "nothing is mapped there",
 };
 
 function codeOf(error: unknown): string {
@@ -40,7 +55,7 @@ function codeOf(error: unknown): string {
 
 function processError(what: string, error: unknown): ProcessError {
   const code = codeOf(error);
-  return new ProcessError(`${what}: ${REASONS[code] ?? "cannot be read"} (${code})`, code, { cause: error });
+  return new ProcessError(`${what}: ${REASONS[code]?.() ?? "cannot be read"} (${code})`, code, { cause: error });
 }
 
 /**
@@ -113,30 +128,49 @@ export class LiveProcess implements ProcessView {
     }
   }
 
+  get #memoryPath(): string {
+    return `${this.#folder}/mem`;
+  }
+
   /**
-   * Reads memory of the process. The first call opens /proc/PID/mem, which stays with that address space: a pid used
-   * again, or an execve, cannot mix two programs. All `size` bytes or a {@link ProcessError}.
+   * Opens /proc/PID/mem, which stays with the address space of the program that runs now: a pid used again, or an
+   * execve, cannot mix two programs. What was held before is let go.
+   */
+  hold(): void {
+    this.close();
+    try {
+      this.#memory = openSync(this.#memoryPath, "r");
+    } catch (error) {
+      throw processError(this.#memoryPath, error);
+    }
+  }
+
+  /**
+   * Reads memory of the process: of the program that ran when {@link hold} was called, or else at the first call. All
+   * `size` bytes or a {@link ProcessError}.
    */
   read(address: bigint, size: number): Uint8Array {
-    const path = `${this.#folder}/mem`;
+    if (this.#memory === undefined) this.hold();
+    const bytes = new Uint8Array(size);
     try {
-      this.#memory ??= openSync(path, "r");
-      const bytes = new Uint8Array(size);
       let done = 0;
       while (done < size) {
-        const got = readSync(this.#memory, bytes, done, size - done, address + BigInt(done));
-        // The address space is gone: the process has ended or executed another program.
-        if (got === 0) throw new ProcessError(`${path}: the process has ended (ESRCH)`, "ESRCH");
+        const got = readSync(this.#memory as number, bytes, done, size - done, address + BigInt(done));
+        // The address space is gone.
+        if (got === 0) {
+          const why = "the process has ended or has executed another program";
+          throw new ProcessError(`${this.#memoryPath}: ${why} (ESRCH)`, "ESRCH");
+        }
         done += got;
       }
       return bytes;
     } catch (error) {
       if (error instanceof ProcessError) throw error;
-      throw processError(`${path} at 0x${address.toString(16)}`, error);
+      throw processError(`${this.#memoryPath} at 0x${address.toString(16)}`, error);
     }
   }
 
-  /** Closes what {@link read} opened. */
+  /** Closes what {@link hold} or {@link read} opened. */
   close(): void {
     if (this.#memory !== undefined) closeSync(this.#memory);
     this.#memory = undefined;

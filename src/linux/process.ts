@@ -11,6 +11,11 @@ export interface ProcessView {
   auxvBytes(): Uint8Array;
   /** All `size` bytes of memory at `address`, or an error. */
   read(address: bigint, size: number): Uint8Array;
+  /**
+   * Makes {@link read} read the memory of the program that runs now, and of no later one. Absent where a process stands
+   * still.
+   */
+  hold?(): void;
   close(): void;
 }
 

@@ -1,4 +1,3 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { FormatError } from "../bytes/error.js";
 import { ET_DYN, ET_EXEC } from "../elf/constants.js";
 import { ElfFile } from "../elf/file.js";
@@ -7,6 +6,7 @@ import { LiveProcess } from "../linux/live.js";
 import { ProcessError } from "../linux/process.js";
 import { type Abi, abiOf, parseAbi } from "../vdso/abi.js";
 import { isVdso } from "../vdso/image.js";
+import { readHead } from "./read-head.js";
 import { imageTarget, ProcessTarget, type Target, TargetError } from "./target.js";
 
 /** The ABI of this machine's own programs, as Node names it. */
@@ -28,12 +28,6 @@ export const hostAbi: Abi | undefined =
       : "ppc64"
     : NODE_ARCHITECTURES[process.arch];
 
-/** Bytes read of a file: no vDSO image is larger, and the head of a program is enough to tell what it is. */
-const MAX_FILE = 1 << 20;
-
-/** What the user may write to name a target, in the words of the help. */
-const TARGET_HELP = "self, a process id, an ABI (i386, x86_64), or the path of a vDSO image or program";
-
 /**
  * Finds what a word names: nothing or `self` (this process), a process id, an ABI (a fresh process of it, started by
  * the agent), `-` (standard input) or a path, told by content. Close the target when done.
@@ -42,7 +36,7 @@ const TARGET_HELP = "self, a process id, an ABI (i386, x86_64), or the path of a
  */
 export async function resolveTarget(word: string | undefined): Promise<Target> {
   if (word === undefined || word === "self") return processTarget(process.pid, "this process");
-  if (/^\d+$/.test(word)) return processTarget(Number(word));
+  if (/^\d+$/.test(word)) return processTarget(parsePid(word));
   const abi = parseAbi(word);
   if (abi) return freshProcess(abi);
   return fileTarget(word);
@@ -54,16 +48,31 @@ function requireLinux(what: string): void {
   }
 }
 
+/** The largest process id that Linux gives, whatever its settings (PID_MAX_LIMIT in include/linux/threads.h). */
+const MAX_PID = 1 << 22;
+
+/** Digits as a process id. No number that is none is looked up: a long one would become another when narrowed. */
+function parsePid(digits: string): number {
+  const pid = Number(digits);
+  if (pid >= 1 && pid <= MAX_PID) return pid;
+  throw new ProcessError(`process ${digits}: no such process: ids are 1 to ${MAX_PID} (ESRCH)`, "ESRCH");
+}
+
 function processTarget(pid: number, title?: string): ProcessTarget {
   requireLinux("reading a process");
   const live = new LiveProcess(pid);
   if (title !== undefined) return new ProcessTarget(title, live);
-  const state = live.state();
-  const name = `process ${pid} (${state.comm})`;
-  const notes: string[] = [];
-  if (state.kernelThread) notes.push(`${name} is a kernel thread: it has no user memory and so no vDSO`);
-  else if (state.state === "Z") notes.push(`${name} is a zombie: its memory is gone`);
-  else if (state.tgid !== pid) notes.push(`${pid} is a thread of process ${state.tgid}, whose memory is shown`);
+  const { comm, state, tgid, kernelThread } = live.state();
+  const name = `process ${pid} (${comm})`;
+  if (kernelThread) {
+    return new ProcessTarget(name, live, {
+      unreadable: `${name} is a kernel thread: it has no user memory and so no vDSO`,
+    });
+  }
+  if (state === "Z" || state === "X") {
+    return new ProcessTarget(name, live, { unreadable: `${name} is a zombie: its memory is gone` });
+  }
+  const notes = tgid === pid ? [] : [`${pid} is a thread of process ${tgid}, whose memory is shown`];
   return new ProcessTarget(name, live, { notes });
 }
 
@@ -118,44 +127,5 @@ async function programTarget(name: string, abi: Abi): Promise<ProcessTarget> {
   return new ProcessTarget(`a fresh ${abi} process`, fresh.process, {
     notes: [`${name} is a program of ${abi}: shown is the vDSO that it would get`],
     onClose: () => fresh.close(),
-  });
-}
-
-/** The first {@link MAX_FILE} bytes of a file, and whether these are all. */
-function readHead(path: string, name: string): { bytes: Uint8Array; complete: boolean } {
-  let descriptor: number | undefined;
-  try {
-    // Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
-    descriptor = path === "-" ? 0 : openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    if (fstatSync(descriptor).isDirectory()) throw new TargetError(`${name} is a folder`);
-    const bytes = new Uint8Array(MAX_FILE + 1);
-    let length = 0;
-    while (length < bytes.length) {
-      const got = readSync(descriptor, bytes, length, bytes.length - length, null);
-      if (got === 0) break;
-      length += got;
-    }
-    return { bytes: bytes.slice(0, Math.min(length, MAX_FILE)), complete: length <= MAX_FILE };
-  } catch (error) {
-    if (error instanceof TargetError) throw error;
-    throw fileError(name, error);
-  } finally {
-    if (descriptor !== undefined && descriptor !== 0) closeSync(descriptor);
-  }
-}
-
-const FILE_REASONS: Readonly<Record<string, string>> = {
-  ENOENT: "no such file",
-  EACCES: "permission denied",
-  ENOTDIR: "no such file",
-  ELOOP: "too many symbolic links",
-};
-
-function fileError(name: string, error: unknown): Error {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (typeof code !== "string") throw error;
-  const hint = code === "ENOENT" && !name.includes("/") ? `; a target is ${TARGET_HELP}` : "";
-  return new ProcessError(`${name}: ${FILE_REASONS[code] ?? "cannot be read"} (${code})${hint}`, code, {
-    cause: error,
   });
 }

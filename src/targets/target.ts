@@ -1,14 +1,12 @@
 import type { AuxvEntry } from "../linux/auxv.js";
-import { AT_SYSINFO_EHDR, auxvValue, auxvWordSize, parseAuxv } from "../linux/auxv.js";
-import { type Mapping, parseMaps } from "../linux/maps.js";
+import type { Mapping } from "../linux/maps.js";
 import { ProcessError, type ProcessView } from "../linux/process.js";
 import { isVdso, parseImage, type VdsoImage } from "../vdso/image.js";
-import { locateVdso, type VdsoLocation } from "../vdso/locate.js";
+import type { VdsoLocation } from "../vdso/locate.js";
+import { TargetError } from "./error.js";
+import { Memo, type Moment, momentOf } from "./moment.js";
 
-/** A target cannot serve what was asked of it: it names no process or file, or has no vDSO. */
-export class TargetError extends Error {
-  override readonly name = "TargetError";
-}
+export { TargetError } from "./error.js";
 
 /** A part of a process that could not be read, in a sentence. */
 export interface Missing {
@@ -32,112 +30,76 @@ export interface ImageTarget {
   close(): Promise<void>;
 }
 
-/** The largest mapping that is taken for a vDSO: real ones have 1 to 4 pages, on pages of at most 64 KiB. */
-const MAX_IMAGE = 1 << 24;
+/** What is told of a process beside its parts. */
+export interface ProcessOptions {
+  /** Remarks on how the target was understood. */
+  readonly notes?: readonly string[];
+  /** Why it has no memory that could be read, in a sentence with its name: every part throws it as a {@link TargetError}. */
+  readonly unreadable?: string;
+  /** Is called by `close()` after the process was let go. */
+  readonly onClose?: () => Promise<void>;
+}
 
-/** A process. Each part is read when first asked for and then kept. */
+/**
+ * A process. It is read when a part is first asked for, and the parts are then kept: all are of one program, even where
+ * the process executes another one meanwhile.
+ *
+ * A part throws `ProcessError` where the system refuses it or the process has ended, and {@link TargetError} where the
+ * process has no such part.
+ */
 export class ProcessTarget {
   readonly kind = "process";
   readonly name: string;
   readonly process: ProcessView;
   readonly notes: readonly string[];
+  /** Why it has no memory that could be read (a kernel thread, a zombie); every part throws it as a TargetError. */
+  readonly unreadable: string | undefined;
   readonly #onClose: (() => Promise<void>) | undefined;
-  readonly #memo = new Map<string, { value: unknown } | { error: unknown }>();
+  readonly #memo = new Memo();
 
-  constructor(
-    name: string,
-    process: ProcessView,
-    options: { notes?: readonly string[]; onClose?: () => Promise<void> } = {},
-  ) {
+  constructor(name: string, process: ProcessView, options: ProcessOptions = {}) {
     this.name = name;
     this.process = process;
     this.notes = options.notes ?? [];
+    this.unreadable = options.unreadable;
     this.#onClose = options.onClose;
   }
 
-  /** Remembers a value or the error, so that both are the same however often they are asked for. */
-  #once<T>(key: string, make: () => T): T {
-    let known = this.#memo.get(key);
-    if (!known) {
-      try {
-        known = { value: make() };
-      } catch (error) {
-        known = { error };
-      }
-      this.#memo.set(key, known);
-    }
-    if ("error" in known) throw known.error;
-    return known.value as T;
+  get #moment(): Moment {
+    if (this.unreadable !== undefined) throw new TargetError(this.unreadable);
+    return this.#memo.once("moment", () => momentOf(this.name, this.process));
   }
 
   /** The text of /proc/PID/maps, byte for byte. */
   get mapsBytes(): Uint8Array {
-    return this.#once("mapsBytes", () => this.process.mapsBytes());
+    return this.#moment.mapsBytes;
   }
 
   get mappings(): readonly Mapping[] {
-    return this.#once("mappings", () => parseMaps(new TextDecoder("utf-8").decode(this.mapsBytes)));
+    return this.#moment.mappings;
   }
 
-  /** Word size of the process in bytes; throws {@link TargetError} where it has no auxiliary vector. */
+  /** Word size of the process in bytes. */
   get wordSize(): 4 | 8 {
-    return this.#once("wordSize", () => {
-      const size = auxvWordSize(this.process.auxvBytes(), this.process.littleEndian);
-      if (size === undefined) {
-        throw new TargetError(
-          `${this.name} has no auxiliary vector: it is a kernel thread, a zombie or has just ended`,
-        );
-      }
-      return size;
-    });
+    return this.#moment.wordSize;
   }
 
   get auxv(): readonly AuxvEntry[] {
-    return this.#once("auxv", () =>
-      parseAuxv(this.process.auxvBytes(), { wordSize: this.wordSize, littleEndian: this.process.littleEndian }),
-    );
+    return this.#moment.auxv;
   }
 
   /** Where the vDSO lies; `undefined` in a process without one. */
   get location(): VdsoLocation | undefined {
-    return this.#once("location", () =>
-      locateVdso(
-        this.#optional(() => this.auxv),
-        this.mappings,
-      ),
-    );
-  }
-
-  #optional<T>(get: () => T): T | undefined {
-    try {
-      return get();
-    } catch (error) {
-      if (error instanceof ProcessError || error instanceof TargetError) return undefined;
-      throw error;
-    }
+    return this.#moment.location;
   }
 
   /** The bytes mapped at the vDSO, all of the mapping; throws {@link TargetError} where there is none. */
   get imageBytes(): Uint8Array {
-    return this.#once("imageBytes", () => {
-      const { location } = this;
-      if (!location) {
-        const says = this.#optional(() => auxvValue(this.auxv, AT_SYSINFO_EHDR));
-        throw new TargetError(
-          says === undefined || says === 0n
-            ? `${this.name} has no vDSO: no AT_SYSINFO_EHDR and no mapping [vdso] (vdso=0, an emulator, or a kernel without one)`
-            : `${this.name} has no vDSO: AT_SYSINFO_EHDR is 0x${says.toString(16)}, where nothing is mapped`,
-        );
-      }
-      if (location.size > MAX_IMAGE) {
-        throw new TargetError(`${this.name}: the mapping at AT_SYSINFO_EHDR has ${location.size} bytes, no vDSO has`);
-      }
-      return this.process.read(location.base, location.size);
-    });
+    return this.#moment.imageBytes;
   }
 
   get image(): VdsoImage {
-    return this.#once("image", () => parseImage(this.imageBytes, { mapped: true }));
+    return this.#moment.image;
   }
 
   /** What to add to an address as linked to get that in the process; `undefined` without a vDSO. */

@@ -43,6 +43,10 @@ export async function report(
   target: Target,
   decoderOf: (image: VdsoImage) => Promise<Decoder | undefined>,
 ): Promise<ReportPart> {
+  if (target.kind === "process" && target.unreadable !== undefined) {
+    const process = { pid: target.process.pid, mappings: [] };
+    return { target: target.name, process, problem: target.unreadable, missing: [], notes: target.notes };
+  }
   const common = {
     target: target.name,
     ...(target.kind === "process" && { process: processOf(target) }),

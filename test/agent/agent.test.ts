@@ -176,6 +176,20 @@ describe("startAgent()", () => {
     expect(new Set(folders).size).toBe(folders.length);
   });
 
+  live("leaves a working folder that was removed out", () => {
+    const gone = folder("gone");
+    const file = path.join(scratch, "gone.mjs");
+    writeFileSync(
+      file,
+      `import { agentFolders, startAgent } from ${JSON.stringify(bundle)};
+      const agent = await startAgent("x86_64");
+      await agent.close();
+      console.log(JSON.stringify(agentFolders()));`,
+    );
+    const folders = output("sh", "-c", 'cd "$1" && rmdir "$1" && exec "$2" "$3"', "sh", gone, process.execPath, file);
+    expect(JSON.parse(folders)).toEqual(agentFolders().filter((one) => one !== process.cwd()));
+  });
+
   live("leaves neither descriptors nor processes, whether it succeeds or fails", async () => {
     const count = () => ({
       fds: readdirSync("/proc/self/fd").length,

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -229,29 +229,82 @@ describe("what is no ordinary process", () => {
     }
   });
 
-  it("a kernel thread has no vDSO", () => {
-    // kthreadd, in every kernel's first name space.
-    const kernelThread = output("sh", "-c", "grep -l '^PPid:[[:space:]]*2$' /proc/[0-9]*/status || true").split(
-      "\n",
-    )[0];
-    const id = /\d+/.exec(kernelThread ?? "")?.[0] ?? "2";
-    for (const verb of ["symbols", "auxv", "report"]) {
-      const { stderr, stdout, status } = linuxGate([verb, id]);
-      expect(status).toBe(2);
-      expect(stderr + stdout).toMatch(/kernel thread/);
+  /** Every verb that takes a process, each with its ways to print. */
+  const verbs = [
+    ...["maps", "auxv", "dump", "file", "symbols", "disasm", "explain"].map((verb) => [verb]),
+    ...[
+      ["maps", "--raw"],
+      ["ldd", "--pid"],
+    ],
+  ];
+
+  /** That every verb ends with status 2 and says why, once. */
+  function expectRefusal(id: string, why: string) {
+    for (const words of verbs) {
+      expect(linuxGate([...words, id]), words.join(" ")).toEqual({
+        stdout: "",
+        stderr: `linux-gate: ${why}\n`,
+        status: 2,
+      });
+      if (!["maps", "auxv", "symbols"].includes(words.join(" "))) continue;
+      const { stdout, status } = linuxGate([...words, id, "--json"]);
+      expect({ result: JSON.parse(stdout), status }).toEqual({ result: { schema: 1, error: why }, status: 2 });
     }
+    const { stdout, status } = linuxGate(["report", id]);
+    expect(stdout.split(why)).toHaveLength(2);
+    expect(status).toBe(2);
+    // Of another target beside it, all is shown.
+    const both = linuxGate(["report", "self", id]).stdout;
+    expect(both).toContain("__vdso_clock_gettime");
+    expect(both).toContain(why);
+  }
+
+  // kthreadd's children, in every kernel's first name space; a worker's name changes with its work.
+  const kernelThread = readdirSync("/proc").find((id) => {
+    const stat = /^\d+$/.test(id) ? spawnSync("cat", [`/proc/${id}/stat`], { encoding: "utf8" }).stdout : "";
+    return /^\d+ \((?!kworker).*\) \S+ 2 /.test(stat);
+  });
+  it.skipIf(kernelThread === undefined)("a kernel thread has no vDSO, on every verb", () => {
+    const name = readFileSync(`/proc/${kernelThread}/stat`, "utf8").replace(/^\d+ (\(.*\)).*\n$/s, "$1");
+    const why = `process ${kernelThread} ${name} is a kernel thread: it has no user memory and so no vDSO`;
+    expectRefusal(kernelThread as string, why);
   });
 
-  it("a zombie's memory is gone", async () => {
+  it("a zombie's memory is gone, on every verb", async () => {
     const parent = spawn("sh", ["-c", "sleep 0 & exec sleep 30"], { stdio: "ignore" });
     try {
       await new Promise((resolve) => setTimeout(resolve, 300));
       const child = readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, "utf8").trim();
-      const { stderr, status } = linuxGate(["symbols", child]);
-      expect(stderr).toMatch(/is a zombie/);
-      expect(status).toBe(2);
+      expectRefusal(child, `process ${child} (sleep) is a zombie: its memory is gone`);
     } finally {
       parent.kill();
+    }
+  });
+
+  it("a process that becomes a zombie after it was named has ended, in every part", async () => {
+    // The parent never asks for its child's end.
+    const parent = spawn("sh", ["-c", "sleep 1000 & exec sleep 1000"], { stdio: "ignore" });
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const child = readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, "utf8").trim();
+      const target = (await resolveTarget(child)) as ProcessTarget;
+      process.kill(Number(child), "SIGKILL");
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      for (const part of ["mapsBytes", "mappings", "auxv", "location", "imageBytes"] as const) {
+        expect(() => target[part], part).toThrow(/has ended \(ESRCH\)/);
+      }
+    } finally {
+      parent.kill();
+    }
+  });
+
+  it.each(["0", "00", "4194305", "4294967297", "99999999999999999999"])("no process has the id %s", (id) => {
+    for (const words of [["maps"], ["ldd", "--pid"]]) {
+      expect(linuxGate([...words, id])).toEqual({
+        stdout: "",
+        stderr: `linux-gate: process ${id}: no such process: ids are 1 to 4194304 (ESRCH)\n`,
+        status: 2,
+      });
     }
   });
 
@@ -265,6 +318,22 @@ describe("what is no ordinary process", () => {
     await new Promise((resolve) => short.once("exit", resolve));
     expect(() => view.read(base, 16)).toThrow(/ended|nothing is mapped/);
     expect(() => new LiveProcess(short.pid as number).mapsBytes()).toThrow(/no such process|has ended/);
+    view.close();
+  });
+
+  it("memory that is held is that of one program, until it is held anew", async () => {
+    const shell = spawn("sh", ["-c", "read x; exec sleep 1000"], { stdio: ["pipe", "ignore", "ignore"] });
+    const view = new LiveProcess(shell.pid as number);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const base = () => new ProcessTarget("it", new LiveProcess(shell.pid as number)).location?.base as bigint;
+    const before = base();
+    view.hold();
+    shell.stdin.end("\n");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(() => view.read(before, 16)).toThrow(/has ended or has executed another program \(ESRCH\)/);
+    view.hold();
+    expect(view.read(base(), 4)).toEqual(Uint8Array.of(0x7f, 0x45, 0x4c, 0x46));
+    shell.kill();
     view.close();
   });
 
@@ -284,6 +353,30 @@ describe("what is no ordinary process", () => {
     expect(partial.stdout).toMatch(/maps unreadable.*EACCES/);
     expect(partial.stdout).toContain(`process ${pid} (sleep)`);
     expect(partial.status).toBe(2);
+  });
+
+  describe.skipIf(!setpriv)("root without CAP_SYS_PTRACE", () => {
+    const program = join(import.meta.dirname, "../../bin/linux-gate");
+    const without = (capability: string, ...command: string[]) => {
+      const limits = [`--bounding-set=-${capability}`, `--inh-caps=-${capability}`];
+      return spawnSync("setpriv", [...limits, ...command], { encoding: "utf8" });
+    };
+
+    it.each(["sys_ptrace", "all"])("is not told to become root (without %s)", (capability) => {
+      const { stdout, stderr, status } = without(capability, process.execPath, program, "dump", pid);
+      expect({ stdout, status }).toEqual({ stdout: "", status: 2 });
+      expect(stderr).toMatch(
+        /permission denied although this is root: CAP_SYS_PTRACE is missing .*\((EACCES|EPERM)\)\n$/,
+      );
+      expect(stderr).not.toContain("run as");
+    });
+
+    it("is shown the maps where cat is, though the memory is refused", () => {
+      const theirs = without("sys_ptrace", "cat", `/proc/${pid}/maps`);
+      const ours = without("sys_ptrace", process.execPath, program, "maps", pid, "--raw");
+      expect(ours.stdout).toBe(theirs.stdout);
+      expect(ours.status).toBe(theirs.status === 0 ? 0 : 2);
+    });
   });
 });
 

@@ -1,10 +1,12 @@
 import { liveCpu, liveFiles } from "../../linux/ldso/live.js";
+import { ProcessError } from "../../linux/process.js";
 import { lddProblems, lddText, lddTree, loadedText } from "../../render/ldd.js";
 import { hostAbi, resolveTarget } from "../../targets/resolve.js";
-import type { ProcessTarget } from "../../targets/target.js";
+import { type ProcessTarget, TargetError } from "../../targets/target.js";
 import { usualSoname } from "../../vdso/abi.js";
 import { type LddResult, type LoadedResult, lddAll, lddProcess } from "../../verbs/ldd.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
+import { refuseTogether } from "../exclusive.js";
 import { isTerminal } from "../output.js";
 import { withProcess } from "../with-target.js";
 
@@ -33,6 +35,11 @@ export const command: Command = {
     if ((pid === undefined) === (invocation.positionals.length === 0)) {
       throw new UsageError("name programs, or a process with --pid (linux-gate ldd --help)");
     }
+    refuseTogether(invocation, "pid", ["tree", "root", "rules"]);
+    refuseTogether(invocation, "tree", ["rules"]);
+    if (pid !== undefined && !/^(\d+|self)$/.test(pid)) {
+      throw new UsageError(`--pid takes a process id or self, not ${JSON.stringify(pid)} (linux-gate ldd --help)`);
+    }
     return pid === undefined ? programs(invocation) : loaded(pid, invocation);
   },
 };
@@ -43,7 +50,7 @@ async function programs({ positionals, text, flag, output, json }: Invocation): 
   const { LD_LIBRARY_PATH: libraryPath, LD_PRELOAD: preload } = root === undefined ? process.env : {};
   const results = lddAll(withProgress(positionals), {
     files: liveFiles(root),
-    cwd: root === undefined ? process.cwd() : "/",
+    cwd: root === undefined ? workingFolder() : "/",
     cpu: liveCpu(),
     ...(libraryPath !== undefined && { libraryPath }),
     ...(preload !== undefined && { preload }),
@@ -52,7 +59,7 @@ async function programs({ positionals, text, flag, output, json }: Invocation): 
   if (json) output.json({ programs: results });
   else output.text(flag("tree") ? lddTree(results) : lddText(results, { rules: flag("rules") }));
   if (!json) for (const problem of lddProblems(results)) output.remark(problem);
-  return results.every(isSound) ? 0 : 1;
+  return exitStatus(results);
 }
 
 /** Milliseconds after which the user is told how far it has got. */
@@ -72,16 +79,39 @@ function* withProgress(programs: readonly string[]): Generator<string> {
   if (shown) process.stderr.write("\r\u001b[K");
 }
 
-function isSound({ status, objects }: LddResult): boolean {
-  return status === 0 && objects.every(({ kind, error }) => kind !== "missing" && error === undefined);
+/** 2 where something given is no program that can be read, 1 where one would not start for want of a library. */
+function exitStatus(results: readonly LddResult[]): 0 | 1 | 2 {
+  if (results.some(({ kind }) => kind === "unreadable" || kind === "not-elf")) return 2;
+  return results.every(isSound) ? 0 : 1;
 }
 
-/** The name of the virtual object of this machine's own programs, read from it; `undefined` elsewhere than Linux. */
+/** A static program lacks nothing, though ldd's own status for it is 1. */
+function isSound({ kind, status, objects }: LddResult): boolean {
+  if (kind === "static") return true;
+  return status === 0 && objects.every((object) => object.kind !== "missing" && object.error === undefined);
+}
+
+/** The working folder; where it was removed, the way to it that still is one, so that no name is looked up elsewhere. */
+function workingFolder(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return "/proc/self/cwd";
+  }
+}
+
+/**
+ * The name of the virtual object of this machine's own programs, read from it; `undefined` where that cannot be had:
+ * elsewhere than on Linux, without /proc, without a vDSO.
+ */
 async function ownSoname(): Promise<string | undefined> {
   if (process.platform !== "linux") return undefined;
   const self = await resolveTarget("self");
   try {
     return self.location && self.image.soname;
+  } catch (error) {
+    if (error instanceof ProcessError || error instanceof TargetError) return undefined;
+    throw error;
   } finally {
     await self.close();
   }

@@ -1,0 +1,86 @@
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { ProcessError } from "../linux/process.js";
+import { TargetError } from "./error.js";
+
+/** Bytes read of a file: no vDSO image is larger, and the head of a program is enough to tell what it is. */
+const MAX_FILE = 1 << 20;
+
+/** Milliseconds for which a pipe that has a writer may give nothing. */
+const PATIENCE_MS = 60_000;
+
+/** Milliseconds between two looks at such a pipe. */
+const PAUSE_MS = 5;
+
+/** What the user may write to name a target, in the words of the help. */
+const TARGET_HELP = "self, a process id, an ABI (i386, x86_64), or the path of a vDSO image or program";
+
+/** The first bytes of a file. */
+export interface Head {
+  /** At most a mebibyte. */
+  readonly bytes: Uint8Array;
+  /** Whether these are all. */
+  readonly complete: boolean;
+}
+
+/**
+ * Reads the head of a file, of `-` (standard input) or of a pipe; `name` is what messages call it. A pipe that somebody
+ * writes to is waited for, at most `patience` milliseconds for the next bytes; one that nobody writes to is empty.
+ *
+ * Throws {@link TargetError} for a folder and {@link ProcessError} with the system's reason.
+ */
+export function readHead(path: string, name: string, { patience = PATIENCE_MS } = {}): Head {
+  let descriptor: number | undefined;
+  try {
+    // Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
+    descriptor = path === "-" ? 0 : openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (fstatSync(descriptor).isDirectory()) throw new TargetError(`${name} is a folder`);
+    const bytes = new Uint8Array(MAX_FILE + 1);
+    let length = 0;
+    while (length < bytes.length) {
+      const got = readSome(descriptor, bytes.subarray(length), patience);
+      if (got === undefined) {
+        const why = `nothing came for ${patience / 1000} seconds, though a writer has it open`;
+        throw new ProcessError(`${name}: ${why} (EAGAIN)`, "EAGAIN");
+      }
+      if (got === 0) break;
+      length += got;
+    }
+    return { bytes: bytes.slice(0, Math.min(length, MAX_FILE)), complete: length <= MAX_FILE };
+  } catch (error) {
+    if (error instanceof TargetError || error instanceof ProcessError) throw error;
+    throw fileError(name, error);
+  } finally {
+    if (descriptor !== undefined && descriptor !== 0) closeSync(descriptor);
+  }
+}
+
+/** Reads what there is, 0 bytes at the end; waits where nothing has come yet. `undefined` when patience has run out. */
+function readSome(descriptor: number, into: Uint8Array, patience: number): number | undefined {
+  const end = performance.now() + patience;
+  for (;;) {
+    try {
+      return readSync(descriptor, into, 0, into.length, null);
+    } catch (error) {
+      // Standard input may be non-blocking by the wish of whoever else has it open.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+    }
+    if (performance.now() >= end) return undefined;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+  }
+}
+
+const FILE_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file",
+  EACCES: "permission denied",
+  ENOTDIR: "no such file",
+  ELOOP: "too many symbolic links",
+};
+
+function fileError(name: string, error: unknown): Error {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (typeof code !== "string") throw error;
+  const hint = code === "ENOENT" && !name.includes("/") ? `; a target is ${TARGET_HELP}` : "";
+  return new ProcessError(`${name}: ${FILE_REASONS[code] ?? "cannot be read"} (${code})${hint}`, code, {
+    cause: error,
+  });
+}
