@@ -62,3 +62,11 @@ export function parserOptions(command: Command): NonNullable<ParseArgsConfig["op
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
+
+/** Names of errors whose message is meant for the user; any other is a defect of ours and shows where. */
+const EXPECTED = new Set(["UsageError", "TargetError", "ProcessError", "AgentError", "FormatError", "WriteError"]);
+
+/** Whether an error's message is meant for the user. Told by name: each verb is a file with classes of its own. */
+export function isExpected(error: unknown): error is Error {
+  return error instanceof Error && EXPECTED.has(error.name);
+}

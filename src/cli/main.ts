@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
-import { type Command, type Invocation, parserOptions, UsageError } from "./command.js";
-import { BrokenPipe, chooseStyle, Output, toJson } from "./output.js";
+import { type Command, type Invocation, isExpected, parserOptions, UsageError } from "./command.js";
+import { BrokenPipe, chooseStyle, Output } from "./output.js";
 import { VERBS, type VerbEntry } from "./verbs.js";
 
 /** Exit status for wrong usage and for input that cannot be read. */
@@ -75,21 +75,25 @@ function parseWords(command: Command, words: readonly string[]) {
   try {
     return parseArgs({ args: [...words], options: parserOptions(command), allowPositionals: true, strict: true });
   } catch (error) {
-    // The parser's own messages name the option and what is wrong with it.
+    // The parser's own messages name the option and what is wrong with it, then guess at length what was meant.
     const message = error instanceof Error ? error.message : String(error);
-    throw new UsageError(`${message.replace(/\.? To specify.*$/s, "")} (linux-gate ${command.name} --help)`);
+    const fact = message.replace(/\.?\s(?:Did you forget|To specify)\b.*$/s, "");
+    throw new UsageError(`${fact} (linux-gate ${command.name} --help)`);
   }
 }
 
-/** Errors whose message is meant for the user; any other is a defect of ours and shows where. */
-const EXPECTED = new Set(["UsageError", "TargetError", "ProcessError", "AgentError", "FormatError"]);
-
 function failure(error: unknown, json: boolean): number {
   if (error instanceof BrokenPipe) return 0;
-  const expected = error instanceof Error && EXPECTED.has(error.name);
+  const expected = isExpected(error);
   const message = expected ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
   const output = new Output(chooseStyle({ color: false, noColor: true }));
-  output.remark(message);
-  if (json) output.text(`${toJson({ schema: 1, error: message })}\n`);
+  for (const line of expected ? [message] : message.split("\n")) output.remark(line);
+  if (json) {
+    try {
+      output.json({ error: message });
+    } catch {
+      // Standard output takes nothing: that is what was remarked, or changes nothing about it.
+    }
+  }
   return FAILED;
 }

@@ -1,27 +1,45 @@
 import { fstatSync, writeSync } from "node:fs";
+import { getSystemErrorMap } from "node:util";
 import { hex, hexBytes } from "../bytes/hex.js";
 import { plainStyle, type Style, terminalStyle } from "../render/style.js";
+import { visible } from "../render/visible.js";
 
 /** Version of the JSON that the verbs print; counted up when a field changes its meaning or goes. */
 export const SCHEMA = 1;
 
-/** Whether a descriptor is a terminal. Asked of the file, not of a stream: making the stream takes milliseconds. */
+/** Major number of the memory devices: /dev/null, zero, full, random. */
+const MEMORY_DEVICES = 1;
+
+/**
+ * Whether a descriptor is a terminal. The file is asked first, because Node's module of terminals takes milliseconds to
+ * load, and most output goes to files, pipes and /dev/null.
+ */
 export function isTerminal(descriptor: number): boolean {
   try {
-    return fstatSync(descriptor).isCharacterDevice() && !isNull(descriptor);
+    const status = fstatSync(descriptor);
+    if (!status.isCharacterDevice() || status.rdev >> 8 === MEMORY_DEVICES) return false;
   } catch {
     return false;
   }
-}
-
-/** /dev/null is a character device too: major 1, minor 3. */
-function isNull(descriptor: number): boolean {
-  return fstatSync(descriptor).rdev === 0x103;
+  return process.getBuiltinModule("node:tty").isatty(descriptor);
 }
 
 /** The reader of our output has gone: `linux-gate maps | head -1`. */
 export class BrokenPipe extends Error {
   override readonly name = "BrokenPipe";
+}
+
+/** A result could not be written; the message is for the user. */
+export class WriteError extends Error {
+  override readonly name = "WriteError";
+}
+
+/** The system's refusal as {@link WriteError}, `WHERE: no space left on device (ENOSPC)`; any other error as it is. */
+export function writeError(where: string, error: unknown): unknown {
+  const { code, errno } = error as NodeJS.ErrnoException;
+  if (typeof code !== "string" || typeof errno !== "number") return error;
+  const reason = getSystemErrorMap().get(errno)?.[1] ?? "cannot be written";
+  return new WriteError(`${where}: ${reason} (${code})`, { cause: error });
 }
 
 /** Where results go (standard output) and messages (standard error). */
@@ -32,14 +50,18 @@ export class Output {
     this.style = style;
   }
 
-  /** Writes a result. */
+  /** Writes a result; throws {@link WriteError} or {@link BrokenPipe}. */
   text(text: string): void {
-    writeAll(1, new TextEncoder().encode(text));
+    this.bytes(new TextEncoder().encode(text));
   }
 
-  /** Writes a result as bytes. */
+  /** Writes a result as bytes; throws {@link WriteError} or {@link BrokenPipe}. */
   bytes(bytes: Uint8Array): void {
-    writeAll(1, bytes);
+    try {
+      writeAll(1, bytes);
+    } catch (error) {
+      throw writeError("standard output", error);
+    }
   }
 
   /** Writes a result as JSON, with the version of its schema first. */
@@ -47,9 +69,14 @@ export class Output {
     this.text(`${toJson({ schema: SCHEMA, ...value })}\n`);
   }
 
-  /** Writes a remark to standard error. */
+  /**
+   * Writes a remark to standard error, one line whatever is in it. A remark that cannot be written is lost: there is
+   * nowhere to say so, and the result does not depend on it.
+   */
   remark(text: string): void {
-    writeAll(2, new TextEncoder().encode(`linux-gate: ${text}\n`));
+    try {
+      writeAll(2, new TextEncoder().encode(`linux-gate: ${visible(text)}\n`));
+    } catch {}
   }
 }
 
@@ -78,7 +105,10 @@ function writeAll(descriptor: number, bytes: Uint8Array): void {
   }
 }
 
-/** JSON with addresses and 64-bit numbers as `"0x…"` and bytes as hex. */
+/** What a terminal would obey and JSON's writer leaves: DEL, C1 and the controls of text direction. */
+const OBEYED = /[\u007f-\u009f\p{Bidi_Control}]/gu;
+
+/** JSON with addresses and 64-bit numbers as `"0x…"` and bytes as hex. All control characters in it are escaped. */
 export function toJson(value: unknown): string {
   return JSON.stringify(
     value,
@@ -88,5 +118,5 @@ export function toJson(value: unknown): string {
       return item;
     },
     2,
-  );
+  ).replace(OBEYED, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

@@ -2,9 +2,13 @@ import { hexBytes, paddedHex } from "../bytes/hex.js";
 import type { DisasmBlock, DisasmLine, DisasmResult } from "../verbs/disasm.js";
 import { plainStyle, type Style } from "./style.js";
 import { type Cell, table } from "./table.js";
+import { visible } from "./visible.js";
 
-/** Most branches that are drawn beside one function: more would hide the code. */
+/** Most lanes of branches beside one function: more would hide the code. */
 const MAX_LANES = 8;
+
+/** Most branches that are drawn in one function, the shortest first: that bounds the work on hostile code. */
+const MAX_ARROWS = 400;
 
 /** A branch inside a block, from line to line. */
 interface Arrow {
@@ -27,7 +31,9 @@ function arrowsOf(lines: readonly DisasmLine[]): Arrow[] {
  * a branch that finds no free lane is left out.
  */
 function drawArrows(lines: readonly DisasmLine[]): string[] {
-  const arrows = arrowsOf(lines).sort((a, b) => Math.abs(a.to - a.from) - Math.abs(b.to - b.from));
+  const arrows = arrowsOf(lines)
+    .sort((a, b) => Math.abs(a.to - a.from) - Math.abs(b.to - b.from))
+    .slice(0, MAX_ARROWS);
   const lanes: Arrow[][] = [];
   for (const arrow of arrows) {
     const [low, high] = span(arrow);
@@ -77,8 +83,8 @@ function renderBlock(block: DisasmBlock, bias: bigint, width: number, style: Sty
   const arrows = drawArrows(block.lines);
   const [name, ...aliases] = block.names;
   const title = name === undefined ? `(${block.section ?? "code"} that no symbol names)` : name;
-  const heading = `${style.number(paddedHex(block.start + bias, width))} ${style.accent(title)}${
-    aliases.length > 0 ? style.dim(` (${aliases.join(", ")})`) : ""
+  const heading = `${style.number(paddedHex(block.start + bias, width))} ${style.accent(visible(title))}${
+    aliases.length > 0 ? style.dim(visible(` (${aliases.join(", ")})`)) : ""
   }:\n`;
   return (
     heading +

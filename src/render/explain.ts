@@ -2,16 +2,17 @@ import { hex, hexBytes } from "../bytes/hex.js";
 import type { ExplainedGate, ExplainResult } from "../verbs/explain.js";
 import { plainStyle, type Style } from "./style.js";
 import { type Cell, table } from "./table.js";
+import { visible } from "./visible.js";
 import { functionWords, gateAnswer, noEntryWords, pageWords, stepWords } from "./words.js";
 
 /** Width to which prose is wrapped. */
 const PROSE_WIDTH = 100;
 
-/** Breaks prose into lines of at most `width` characters, each behind `indent`. */
+/** Breaks prose into lines of at most `width` characters, each behind `indent`, and makes visible what a terminal would obey. */
 export function wrap(text: string, indent = "", width = PROSE_WIDTH): string {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of visible(text).split(" ")) {
     if (line !== "" && indent.length + line.length + 1 + word.length > width) {
       lines.push(line);
       line = "";
@@ -44,12 +45,12 @@ export function renderExplain(result: ExplainResult, style: Style = plainStyle):
     `for ${identity.abi}`,
     ...(identity.kernelVersion ? [`of Linux ${identity.kernelVersion}`] : []),
   ];
-  let text = `${style.bold(of.join(" "))} (${result.target})\n`;
+  let text = `${style.bold(visible(of.join(" ")))} (${visible(result.target)})\n`;
   if (!result.decoded) {
     return `${text}\n${wrap(`The instructions of ${identity.abi} are not decoded yet: only x86 is. Its symbols and identity are shown by the other verbs.`)}`;
   }
   if (gate) {
-    text += `\n${style.accent(gate.entry.name)}\n`;
+    text += `\n${style.accent(visible(gate.entry.name))}\n`;
     text += gateTable(gate, bias, style, "  ");
     text += gateAnswer(gate)
       .map((sentence) => wrap(sentence, "  "))
@@ -63,7 +64,7 @@ export function renderExplain(result: ExplainResult, style: Style = plainStyle):
     if (target.role === "entry") continue;
     const names = [...(target.aliases.length > 0 ? [`also ${target.aliases.join(", ")}`] : [])];
     const where = `${hex(target.address + bias)}, ${target.size} bytes, ${facts.instructionCount} instructions followed`;
-    text += `\n${style.accent(target.name)}  ${style.dim([where, ...names].join("; "))}\n`;
+    text += `\n${style.accent(visible(target.name))}  ${style.dim(visible([where, ...names].join("; ")))}\n`;
     text += wrap(functionWords(facts, result.dataPages).join(" "), "  ");
   }
   if (result.dataPages.length > 0) {

@@ -1,19 +1,9 @@
 import type { ResolvedObject } from "../linux/ldso/types.js";
 import type { LinkMapObject } from "../linux/link-map.js";
 import type { LddResult, LoadedResult } from "../verbs/ldd.js";
+import { visible } from "./visible.js";
 
 const VIRTUAL = "virtual: mapped by the kernel, no file";
-
-const isControl = (character: string) => character < " " || (character >= "\x7f" && character <= "\x9f");
-
-/** What a terminal must not be sent is written as `\xNN`: names come from files that anyone may have made. */
-function plain(text: string): string {
-  let result = "";
-  for (const character of text) {
-    result += isControl(character) ? `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}` : character;
-  }
-  return result;
-}
 
 /** What is told of a program's libraries beside their paths. */
 export interface LddTextOptions {
@@ -21,22 +11,21 @@ export interface LddTextOptions {
   readonly rules?: boolean;
 }
 
-function objectLine(
-  { name, path, kind, error, foundBy }: ResolvedObject,
-  { rules = false }: LddTextOptions = {},
-): string {
+function objectLine(object: ResolvedObject, options: LddTextOptions = {}): string {
+  return visible(objectWords(object, options));
+}
+
+function objectWords({ name, path, kind, error, foundBy }: ResolvedObject, { rules = false }: LddTextOptions): string {
   const rule = rules && foundBy !== undefined ? ` (${foundBy})` : "";
   const trouble = `${rule}${error === undefined ? "" : ` (${error})`}`;
   switch (kind) {
     case "virtual":
-      return `${plain(name)} (${VIRTUAL})`;
+      return `${name} (${VIRTUAL})`;
     case "missing":
-      return `${plain(name)} => not found`;
+      return `${name} => not found`;
     case "library":
     case "interpreter":
-      return path === undefined || path === name
-        ? `${plain(name)}${trouble}`
-        : `${plain(name)} => ${plain(path)}${trouble}`;
+      return path === undefined || path === name ? `${name}${trouble}` : `${name} => ${path}${trouble}`;
   }
 }
 
@@ -59,7 +48,7 @@ function programLines(result: LddResult, options: LddTextOptions = {}): string[]
 function text(blocks: readonly { readonly title: string; readonly lines: readonly string[] }[]): string {
   const titled = blocks.length > 1;
   return blocks
-    .flatMap(({ title, lines }) => [...(titled ? [`${plain(title)}:`] : []), ...lines])
+    .flatMap(({ title, lines }) => [...(titled ? [`${visible(title)}:`] : []), ...lines])
     .map((line) => `${line}\n`)
     .join("");
 }
@@ -74,7 +63,7 @@ export function lddText(results: readonly LddResult[], options: LddTextOptions =
 /** The problems of these programs, a line each, for standard error. */
 export function lddProblems(results: readonly LddResult[]): string[] {
   return results.flatMap(({ program, problems }) =>
-    problems.map(({ message }) => plain(message.startsWith(program) ? message : `${program}: ${message}`)),
+    problems.map(({ message }) => visible(message.startsWith(program) ? message : `${program}: ${message}`)),
   );
 }
 
@@ -141,5 +130,5 @@ function loadedLines({ kind, objects }: LoadedResult): string[] {
 function loadedLine({ name, kind, start, bias, namespace }: LinkMapObject, wide: boolean): string {
   const where = address(start ?? bias, wide);
   const space = namespace === 0 ? "" : ` (namespace ${namespace})`;
-  return `\t${plain(name)} (${where})${kind === "virtual" ? ` (${VIRTUAL})` : ""}${space}`;
+  return `\t${visible(name)} (${where})${kind === "virtual" ? ` (${VIRTUAL})` : ""}${space}`;
 }

@@ -9,7 +9,9 @@ const OURS = /^\[(vdso|vvar|vvar_vclock|vsyscall)\]$/;
 /** The mappings as a table that explains the special ones. */
 export function renderMaps(result: MapsResult, style: Style = plainStyle): string {
   if (result.mappings.length === 0) return "no mappings\n";
-  const width = Math.max(8, ...result.mappings.map(({ end }) => end.toString(16).length));
+  // [vsyscall] alone lies in the kernel's half, at twice the digits of all others.
+  const ends = result.mappings.filter(({ name }) => name !== "[vsyscall]").map(({ end }) => end.toString(16).length);
+  const width = Math.max(8, ...ends);
   return table(
     result.mappings.map(({ start, end, perms, name, meaning }): Cell[] => [
       { text: `${paddedHex(start, width)}-${paddedHex(end, width)}`, style: "number" },

@@ -17,6 +17,7 @@ import {
 } from "./report-facts.js";
 import { plainStyle, type Style } from "./style.js";
 import { type Cell, humanSize, table } from "./table.js";
+import { visible } from "./visible.js";
 import { gateAnswer } from "./words.js";
 
 export type { Report, ReportHost } from "./report-facts.js";
@@ -28,18 +29,18 @@ export function renderReport({ host, parts }: Report, style: Style = plainStyle)
   const machine = host ? machineWords(host) : [];
   return (
     `${style.bold(REPORT_TITLE)}\n` +
-    (machine.length > 0 ? `${style.dim(machine.join(" · "))}\n` : "") +
+    (machine.length > 0 ? `${style.dim(visible(machine.join(" · ")))}\n` : "") +
     parts.map((part) => `\n${renderPart(part, style)}`).join("")
   );
 }
 
 function renderPart(part: ReportPart, style: Style): string {
   const { process, content } = part;
-  const heading = content
-    ? `${content.image.soname ?? "(no SONAME)"} · ${content.image.abi} · ${part.target}`
-    : part.target;
+  const heading = visible(
+    content ? `${content.image.soname ?? "(no SONAME)"} · ${content.image.abi} · ${part.target}` : part.target,
+  );
   let text = `${style.accent(`── ${heading} ${"─".repeat(Math.max(4, 88 - heading.length))}`)}\n`;
-  for (const note of part.notes) text += `${style.warning("note")}  ${note}\n`;
+  for (const note of part.notes) text += `${style.warning("note")}  ${visible(note)}\n`;
   const facts = [
     ...(process ? processFacts(process, content) : []),
     ...(content ? [...imageFacts(content), ...dataFacts(content)] : []),
@@ -51,8 +52,8 @@ function renderPart(part: ReportPart, style: Style): string {
     ]),
     { indent: "  ", style },
   );
-  for (const { what, why } of part.missing) text += `${style.warning(`  ${what} unreadable`)}: ${why}\n`;
-  if (part.problem) text += `${style.warning("  problem")}: ${part.problem}\n`;
+  for (const { what, why } of part.missing) text += `${style.warning(`  ${what} unreadable`)}: ${visible(why)}\n`;
+  if (part.problem) text += `${style.warning("  problem")}: ${visible(part.problem)}\n`;
   if (content) text += renderFunctions(content, style) + renderGate(content, style);
   if (process?.location) text += renderBars(process, process.location, style);
   return text;
@@ -110,7 +111,7 @@ function renderGate(content: ReportContent, style: Style): string {
   const { gate, bias } = content.explained;
   if (gate) {
     return (
-      `\n  ${style.bold(gateTitle(gate))}\n` +
+      `\n  ${style.bold(visible(gateTitle(gate)))}\n` +
       gateTable(gate, bias ?? 0n, style, "  ") +
       gateAnswer(gate)
         .map((sentence) => wrap(sentence, "  "))

@@ -1,4 +1,5 @@
 import { plainStyle, type Style } from "./style.js";
+import { visible } from "./visible.js";
 
 /** A cell: its text, and how it is emphasised once it has been padded. */
 export interface Cell {
@@ -15,11 +16,16 @@ export interface TableOptions {
   readonly style?: Style;
 }
 
-/** Rows in aligned columns, two spaces apart; the last column is not padded. Ends with a newline unless empty. */
+/**
+ * Rows in aligned columns, two spaces apart; the last column is not padded. Ends with a newline unless empty. What a
+ * terminal would obey in a cell is made visible.
+ */
 export function table(rows: readonly (readonly (Cell | string)[])[], options: TableOptions = {}): string {
   const style = options.style ?? plainStyle;
   const right = new Set(options.right);
-  const cells = rows.map((row) => row.map((cell) => (typeof cell === "string" ? { text: cell } : cell)));
+  const cells = rows.map((row) =>
+    row.map((cell) => (typeof cell === "string" ? { text: visible(cell) } : { ...cell, text: visible(cell.text) })),
+  );
   const all: (readonly Cell[])[] = options.header
     ? [options.header.map((text) => ({ text, style: "dim" as const })), ...cells]
     : cells;

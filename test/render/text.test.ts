@@ -1,12 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { parseMaps } from "../../src/linux/maps.js";
 import { addressBars, barText } from "../../src/render/address-map.js";
+import { renderAuxv } from "../../src/render/auxv.js";
 import { renderDisasm } from "../../src/render/disasm.js";
 import { renderExplain, wrap } from "../../src/render/explain.js";
+import { lddProblems, lddText, lddTree } from "../../src/render/ldd.js";
 import { renderReport } from "../../src/render/report.js";
 import { terminalStyle } from "../../src/render/style.js";
 import { renderSymbols } from "../../src/render/symbols.js";
 import { humanSize, table } from "../../src/render/table.js";
+import { visible } from "../../src/render/visible.js";
 import { resolveTarget } from "../../src/targets/resolve.js";
 import { imageTarget } from "../../src/targets/target.js";
 import { locateVdso } from "../../src/vdso/locate.js";
@@ -61,6 +64,58 @@ describe("tables", () => {
 
   it("wrap prose between words, behind an indent", () => {
     expect(wrap("one two three", "  ", 9)).toBe("  one two\n  three\n");
+  });
+});
+
+describe("what a terminal would obey", () => {
+  const evil = "a\nb\u001b[2J\u007f\u009b\u202e\u2028z";
+  const written = "a\\x0ab\\x1b[2J\\x7f\\x9b\\u{202e}\\u{2028}z";
+
+  it("is written out, and nothing else is touched", () => {
+    expect(visible(evil)).toBe(written);
+    expect(visible(written)).toBe(written);
+    expect(visible("naïve 時計 👩‍💻 \u00a0\ufffd")).toBe("naïve 時計 👩‍💻 \u00a0\ufffd");
+  });
+
+  it("is written out in cells, before they are aligned and coloured", () => {
+    expect(table([[evil, "x"]])).toBe(`${written}  x\n`);
+    expect(table([[{ text: evil, style: "bold" }, "x"]], { style: terminalStyle })).toBe(
+      `\u001b[1m${written}\u001b[22m  x\n`,
+    );
+  });
+
+  it("is written out in prose", () => {
+    expect(wrap(`one ${evil}`)).toBe(`one ${written}\n`);
+  });
+
+  it("is written out in what a report says of a target", () => {
+    const missing = [{ what: "maps", why: evil }] as const;
+    const host = { system: evil, architecture: evil };
+    const text = renderReport({ host, parts: [{ target: evil, problem: evil, missing, notes: [evil] }] });
+    expect(text.split(written)).toHaveLength(7);
+    expect(text).not.toMatch(/[^\P{Cc}\n]|\p{Bidi_Control}/u);
+  });
+
+  it("is written out in names of programs and libraries", () => {
+    const objects = [
+      { name: `1${evil}`, kind: "virtual", neededBy: [] },
+      { name: `2${evil}`, kind: "missing", neededBy: [evil] },
+      { name: `3${evil}`, path: evil, kind: "library", neededBy: [evil], error: evil },
+      { name: "x", path: evil, kind: "library", neededBy: [evil] },
+    ] as const;
+    const problems = [{ message: evil, fatal: false }];
+    const program = { program: evil, kind: "dynamic", objects, problems, status: 0 } as const;
+    for (const text of [lddText([program, program]), lddTree([program, program])]) {
+      expect(text.split(written)).toHaveLength(2 * (1 + 6) + 1);
+      expect(text).not.toMatch(/[^\P{Cc}\n\t]|\p{Bidi_Control}/u);
+    }
+    expect(lddProblems([program])).toEqual([written]);
+  });
+
+  it("is written out in strings of the auxiliary vector", () => {
+    const entry = { tag: 31, name: "AT_EXECFN", kind: "string", meaning: "file name", value: 1n, text: evil } as const;
+    const text = renderAuxv({ target: "self", pid: 1, wordSize: 8, entries: [entry], notes: [] });
+    expect(text).toMatch(/file name: "a\\nb\\u001b\[2J\\x7f\\x9b\\u\{202e\}\\u\{2028\}z"\n$/);
   });
 });
 

@@ -4,6 +4,7 @@ import { type Target, TargetError } from "../../targets/target.js";
 import { disasm } from "../../verbs/disasm.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
+import { refuseTogether, refuseWithout } from "../exclusive.js";
 import { gnuName, withTarget } from "../with-target.js";
 
 export const command: Command = {
@@ -24,8 +25,10 @@ export const command: Command = {
     ["linux-gate disasm image.so --gnu", "as objdump -d image.so"],
   ],
   arity: [0, 1000],
-  run: (invocation) =>
-    withTarget(invocation.positionals[0], invocation.output, async (target) => {
+  run: async (invocation) => {
+    refuseTogether(invocation, "gnu", ["json"]);
+    refuseWithout(invocation, ["start-address", "stop-address"], "gnu");
+    return withTarget(invocation.positionals[0], invocation.output, async (target) => {
       const decoder = await quickDecoderFor(target.image.abi);
       if (!decoder) throw new TargetError(`the instructions of ${target.image.abi} are not decoded yet: only x86 is`);
       if (invocation.flag("gnu")) return gnu(invocation, target, decoder);
@@ -33,7 +36,8 @@ export const command: Command = {
       if (invocation.json) invocation.output.json(result);
       else invocation.output.text(renderDisasm(result, invocation.output.style));
       return 0;
-    }),
+    });
+  },
 };
 
 async function gnu({ positionals, text, output }: Invocation, target: Target, decoder: Decoder): Promise<number> {

@@ -3,7 +3,7 @@ import { dump } from "../../verbs/dump.js";
 import { type Command, UsageError } from "../command.js";
 import { isTerminal } from "../output.js";
 import { withTarget } from "../with-target.js";
-import { writeWhole } from "../write-file.js";
+import { isTerminalFile, writeWhole } from "../write-file.js";
 
 export const command: Command = {
   name: "dump",
@@ -21,7 +21,7 @@ export const command: Command = {
   arity: [0, 1],
   run: ({ positionals, text, output, json }) => {
     const file = text("output") ?? "-";
-    if (file === "-" && isTerminal(1) && !json) {
+    if (file === "-" ? isTerminal(1) && !json : isTerminalFile(file)) {
       throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
     }
     return withTarget(positionals[0], output, (target) => {

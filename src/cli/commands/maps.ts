@@ -1,6 +1,7 @@
 import { renderMaps } from "../../render/maps.js";
 import { maps } from "../../verbs/maps.js";
 import type { Command } from "../command.js";
+import { refuseTogether } from "../exclusive.js";
 import { withProcess } from "../with-target.js";
 
 export const command: Command = {
@@ -16,11 +17,14 @@ export const command: Command = {
     ["linux-gate maps i386", "of a fresh 32-bit process"],
   ],
   arity: [0, 1],
-  run: ({ positionals, flag, output, json }) =>
-    withProcess(positionals[0], output, (target) => {
+  run: async (invocation) => {
+    refuseTogether(invocation, "raw", ["json"]);
+    const { positionals, flag, output, json } = invocation;
+    return withProcess(positionals[0], output, (target) => {
       if (flag("raw")) output.bytes(target.mapsBytes);
       else if (json) output.json(maps(target));
       else output.text(renderMaps(maps(target), output.style));
       return 0;
-    }),
+    });
+  },
 };

@@ -3,7 +3,7 @@ import { host } from "../../targets/host.js";
 import { hostAbi } from "../../targets/resolve.js";
 import type { VdsoImage } from "../../vdso/image.js";
 import { type ReportPart, report } from "../../verbs/report.js";
-import type { Command } from "../command.js";
+import { type Command, isExpected, UsageError } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
 import { withTarget } from "../with-target.js";
 import { writeWhole } from "../write-file.js";
@@ -16,7 +16,7 @@ export const command: Command = {
     "Shows every step of the article for a target: where the vDSO is mapped, what the auxiliary vector says, what the\n" +
     "image is, its functions, and the instructions of its entry with the answer to the article's question. Without a\n" +
     "target: for this machine's own ABI and, where the kernel runs 32-bit programs, for i386 too.",
-  options: { html: { type: "string", value: "FILE", help: "write it as one self-contained page instead" } },
+  options: { html: { type: "string", value: "FILE", help: "as one self-contained page; - for standard output" } },
   examples: [
     ["linux-gate report", "of this machine"],
     ["linux-gate report i386", "of linux-gate.so.1 alone"],
@@ -24,23 +24,30 @@ export const command: Command = {
   ],
   arity: [0, 100],
   run: async ({ positionals, text, output, json }) => {
-    const parts: ReportPart[] = [];
-    for (const word of positionals.length > 0 ? positionals : ["self"]) {
-      parts.push(await withTarget(word, { remark: () => {} }, (target) => report(target, decoderOf)));
+    const file = text("html");
+    if (file === "-" && json) throw new UsageError("--json and --html - exclude each other: both are standard output");
+    const words = positionals.length > 0 ? positionals : ["self"];
+    const asked: ReportPart[] = [];
+    for (const word of words) {
+      // One of several that cannot be had must not take the others with it.
+      asked.push(await partOf(word, (error) => words.length > 1 && isExpected(error)));
     }
-    if (positionals.length === 0 && hostAbi === "x86_64") parts.push(await i386Part());
+    const withI386 = positionals.length === 0 && hostAbi === "x86_64";
+    const parts = withI386 ? [...asked, await partOf("i386", isAgentError)] : asked;
     // Of files alone, this machine is no part of the story.
     const whole = { ...(parts.some((part) => part.process) && { host: host() }), parts };
-    const file = text("html");
     if (file !== undefined) {
       const { renderReportHtml } = await import("../../render/html/page.js");
-      writeWhole(file, new TextEncoder().encode(renderReportHtml(whole)));
-      output.remark(`${file}: the report as a page`);
+      const page = renderReportHtml(whole);
+      if (file === "-") output.text(page);
+      else {
+        writeWhole(file, new TextEncoder().encode(page));
+        output.remark(`${file}: the report as a page`);
+      }
     }
     if (json) output.json({ ...whole, parts: parts.map(withoutImage) });
     else if (file === undefined) output.text(renderReport(whole, output.style));
-    // Nothing at all to be seen of what was asked for is a failure, not an answer.
-    return parts.some(({ content }) => content) ? 0 : 2;
+    return asked.every(({ content }) => content) ? 0 : 2;
   },
 };
 
@@ -53,12 +60,17 @@ function withoutImage({ content, ...part }: ReportPart): object {
 
 const decoderOf = ({ abi }: VdsoImage) => quickDecoderFor(abi);
 
-/** The i386 part of an x86-64 machine's report; where the kernel runs no 32-bit programs, it says that. */
-async function i386Part(): Promise<ReportPart> {
+/** Whether a kernel does not run 32-bit programs, or nothing may be started: then the report says so. */
+function isAgentError(error: unknown): boolean {
+  return error instanceof Error && error.name === "AgentError";
+}
+
+/** The part of one target; where it cannot be had and `tell` says so, a part that says why. */
+async function partOf(word: string, tell: (error: unknown) => boolean): Promise<ReportPart> {
   try {
-    return await withTarget("i386", { remark: () => {} }, (target) => report(target, decoderOf));
+    return await withTarget(word, { remark: () => {} }, (target) => report(target, decoderOf));
   } catch (error) {
-    if (!(error instanceof Error && error.name === "AgentError")) throw error;
-    return { target: "a fresh i386 process", problem: error.message, missing: [], notes: [] };
+    if (!tell(error) || !(error instanceof Error)) throw error;
+    return { target: word, problem: error.message, missing: [], notes: [] };
   }
 }

@@ -1,5 +1,6 @@
 import { symbols } from "../../verbs/symbols.js";
 import type { Command } from "../command.js";
+import { refuseTogether } from "../exclusive.js";
 import { gnuName, withTarget } from "../with-target.js";
 
 export const command: Command = {
@@ -16,8 +17,10 @@ export const command: Command = {
     ["linux-gate symbols 1234", "where they lie in a process"],
   ],
   arity: [0, 1],
-  run: ({ positionals, flag, output, json }) =>
-    withTarget(positionals[0], output, async (target) => {
+  run: async (invocation) => {
+    refuseTogether(invocation, "gnu", ["json"]);
+    const { positionals, flag, output, json } = invocation;
+    return withTarget(positionals[0], output, async (target) => {
       if (flag("gnu")) {
         const { gnuDynamicSymbols } = await import("../../render/gnu/dynamic-symbols.js");
         output.text(gnuDynamicSymbols(target.image.elf, gnuName(target)));
@@ -28,5 +31,6 @@ export const command: Command = {
         output.text(renderSymbols(symbols(target), output.style));
       }
       return 0;
-    }),
+    });
+  },
 };
