@@ -13,7 +13,17 @@
  *
  * @module
  */
-export { Agent, AgentError, type AgentOptions, agentFolders, startAgent } from "./agent/live.js";
+export {
+  Agent,
+  AgentError,
+  type AgentExit,
+  type AgentFailure,
+  type AgentOptions,
+  agentFolders,
+  type FolderTried,
+  startAgent,
+} from "./agent/live.js";
+export type { AgentAbi } from "./agent/protocol.js";
 export { FormatError } from "./bytes/error.js";
 export { Reader, type ReaderOptions } from "./bytes/reader.js";
 export { Writer } from "./bytes/writer.js";
@@ -28,20 +38,25 @@ export type { Segment } from "./elf/segment.js";
 export type { ElfSymbol, SymbolVersion } from "./elf/symbol.js";
 export type { VersionDefinition, VersionNeed } from "./elf/version.js";
 export type { Decoder, Flow, Instruction, MemoryOperand, Operand } from "./isa/instruction.js";
-export { type AuxvEntry, auxvTag, auxvValue, auxvWordSize, parseAuxv } from "./linux/auxv.js";
+export { type AuxvEntry, type AuxvKind, auxvTag, auxvValue, auxvWordSize, parseAuxv } from "./linux/auxv.js";
 export { hwcapNames } from "./linux/hwcap.js";
+export type { Cpu } from "./linux/ldso/cpu.js";
+export type { LoaderFiles } from "./linux/ldso/files.js";
 export { liveCpu, liveFiles } from "./linux/ldso/live.js";
+export { ObjectStore } from "./linux/ldso/store.js";
+export type { FoundBy, LoadProblem, ResolvedObject, VirtualObject } from "./linux/ldso/types.js";
+export type { LinkMapObject, LinkMapProcess } from "./linux/link-map.js";
 export { LiveProcess, type ProcessState } from "./linux/live.js";
 export { explainMapping, type Mapping, mappingAt, parseMaps, parseMapsLine } from "./linux/maps.js";
 export { ProcessError, type ProcessView } from "./linux/process.js";
 export { renderAuxv } from "./render/auxv.js";
 export { renderDisasm } from "./render/disasm.js";
 export { renderExplain } from "./render/explain.js";
-export { gnuDisassembly } from "./render/gnu/disassembly.js";
+export { type GnuDisassemblyOptions, gnuDisassembly } from "./render/gnu/disassembly.js";
 export { gnuDynamicSymbols } from "./render/gnu/dynamic-symbols.js";
 export { gnuFile } from "./render/gnu/file.js";
 export { renderReportHtml } from "./render/html/page.js";
-export { lddText, lddTree, loadedText } from "./render/ldd.js";
+export { type LddTextOptions, lddProblems, lddText, lddTree, loadedText } from "./render/ldd.js";
 export { renderMaps } from "./render/maps.js";
 export { type Report, type ReportHost, renderReport } from "./render/report.js";
 export { plainStyle, type Style, terminalStyle } from "./render/style.js";

@@ -74,6 +74,23 @@ export class ElfFile {
     return this.sections.find((section) => section.name === name);
   }
 
+  /**
+   * The sections with instructions in the file, in order. Throws `FormatError` where they have far more bytes than the
+   * file: sections of a sound one do not overlap, and these would be decoded over and over.
+   */
+  get codeSections(): readonly Section[] {
+    return this.#once("code", () => {
+      const code = this.sections.filter(
+        ({ sh_flags, sh_type }) => (sh_flags & BigInt(C.SHF_EXECINSTR)) !== 0n && sh_type !== C.SHT_NOBITS,
+      );
+      const total = code.reduce((sum, { sh_size }) => sum + sh_size, 0);
+      if (total > 2 * this.bytes.length) {
+        throw this.#reader.error(`its sections with code have ${total} bytes, of ${this.bytes.length}`, 0, total);
+      }
+      return code;
+    });
+  }
+
   /** The bytes of a section (none for SHT_NOBITS); a view. */
   sectionBytes(section: Section): Uint8Array {
     if (section.sh_type === C.SHT_NOBITS) return new Uint8Array(0);

@@ -29,6 +29,7 @@ export type Operand =
   | { readonly kind: "modifier"; readonly text: string }
   | MemoryOperand;
 
+/** An operand in memory; each part that the instruction names. */
 export interface MemoryOperand {
   readonly kind: "memory";
   readonly segment?: string;

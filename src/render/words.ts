@@ -15,37 +15,33 @@ const ARGUMENTS: Readonly<Record<string, string>> = {
   ebp: "argument 6",
 };
 
-const NOT_CHOSEN = "int $0x80 does not need it, but it is outside the part chosen at boot";
-
-/** Why the way in destroys or needs a register. */
-const CLOBBERS: Readonly<Record<Mechanism, Readonly<Record<string, string>>>> = {
-  sysenter: {
-    ecx: "sysexit takes the stack pointer from it",
-    edx: "sysexit takes the return address from it",
-    ebp: "%ebp is about to carry the stack pointer",
-  },
-  syscall: {
-    ecx: "syscall overwrites it with the return address",
-    edx: "syscall does not need it, but it is outside the part chosen at boot",
-    ebp: "%ebp is about to carry argument 2",
-  },
-  "int $0x80": {
-    ecx: NOT_CHOSEN,
-    edx: NOT_CHOSEN,
-    ebp: NOT_CHOSEN,
-  },
-};
+/** What the way in does to a register, which is why the entry saves it; empty where it does nothing. */
+function clobberWords({ mechanism, alternatives }: ExplainedGate, register: string): string {
+  if (register === "ebp" && mechanism !== "int $0x80") {
+    return `%ebp is about to carry ${mechanism === "sysenter" ? "the stack pointer" : "argument 2"}`;
+  }
+  // Only a 64-bit kernel uses `syscall` for 32-bit programs; it never returns by sysexit.
+  const wideKernel = mechanism === "syscall" || alternatives.includes("syscall");
+  if (mechanism === "sysenter" && register === "ecx") {
+    return wideKernel ? "sysretl takes the return address from it" : "sysexit takes the stack pointer from it";
+  }
+  if (mechanism === "sysenter" && register === "edx") {
+    return wideKernel ? "a 32-bit kernel's sysexit would need it" : "sysexit takes the return address from it";
+  }
+  if (mechanism === "syscall" && register === "ecx") return "syscall overwrites it with the return address";
+  return `${mechanism} does not need it, but it is outside the part chosen at boot`;
+}
 
 /** What one instruction of the entry is for. */
 export function stepWords({ purpose }: GateLine, gate: ExplainedGate): string {
   switch (purpose.kind) {
     case "save": {
       const carries = ARGUMENTS[purpose.register];
-      const why = CLOBBERS[gate.mechanism][purpose.register];
+      const why = clobberWords(gate, purpose.register);
       const sixth = purpose.register === "ebp" && gate.sixthArgument === "stack";
       return [
         `saves %${purpose.register}${carries ? ` (${carries})` : ""}`,
-        ...(why ? [why] : []),
+        why,
         ...(sixth ? ["the kernel reads argument 6 here, from the stack"] : []),
       ].join("; ");
     }
@@ -65,7 +61,7 @@ export function stepWords({ purpose }: GateLine, gate: ExplainedGate): string {
       return "back to the caller; the result is in %eax";
     case "padding":
       return gate.mechanism === "int $0x80"
-        ? "nothing: room for a faster way in, which this kernel did not choose"
+        ? "nothing: room for a faster way in, which is not in place in this image"
         : "nothing: keeps what follows where it is";
     case "jump":
       return "goes to the way in that was chosen";
@@ -90,9 +86,10 @@ function choiceWords({ mechanism, alternatives }: ExplainedGate): string {
       "Where the kernel finds none of them usable, it leaves int $0x80."
     );
   }
+  const inForce = `The way into the kernel is ${mechanism}.`;
   return others.length > 0
-    ? `The way into the kernel is ${mechanism}. The image's alternatives hold ${list(others)}, which the kernel puts in place at boot where the processor has it.`
-    : `The way into the kernel is ${mechanism}. The image holds no other: kernels of its time had one image for each way.`;
+    ? `${inForce} The image's alternatives hold ${list(others)}, put in place at boot where the processor has it.`
+    : `${inForce} The image shows no alternatives: kernels before 4.4 had one image for each way.`;
 }
 
 /** The answer to the article's question, from the entry that was found. */
@@ -100,16 +97,16 @@ export function gateAnswer(gate: ExplainedGate): string[] {
   const sentences = [choiceWords(gate)];
   if (gate.restart === "int $0x80") {
     sentences.push(
-      `The int $0x80 behind the ${gate.mechanism} is not run on the way in: the kernel returns behind it. When a signal ` +
-        "interrupts a system call, the kernel moves the return address back by two bytes, the length of int $0x80, and " +
-        "that instruction runs the call again. By interrupt, because all six arguments are back in their registers by then, " +
-        `%ebp with the sixth among them, and ${gate.mechanism} would want them as they were set up for it.`,
+      `The int $0x80 behind the ${gate.mechanism} is not run on the way in: the kernel returns behind it. When a system ` +
+        "call that was interrupted by a signal is to be restarted, the kernel moves the return address back by two " +
+        "bytes, the length of int $0x80, and that instruction runs the call again. By interrupt, because all six " +
+        `arguments are back in their registers by then, %ebp with the sixth among them, and ${gate.mechanism} would want them as they were set up for it.`,
     );
   } else if (gate.restart === "jump") {
     sentences.push(
-      "The jump behind it is not run on the way in: the kernel returns behind it. When a signal interrupts a system call, " +
-        "the kernel moves the return address back by two bytes, the length of this jump, which sets %ebp to the stack " +
-        "pointer again (there the sixth argument lies) and re-enters.",
+      "The jump behind it is not run on the way in: the kernel returns behind it. When a system call that was interrupted " +
+        "by a signal is to be restarted, the kernel moves the return address back by two bytes, the length of this jump, " +
+        "which leads to where %ebp is set to the stack pointer again (there the sixth argument lies).",
     );
   }
   return sentences;
@@ -170,6 +167,7 @@ export function functionWords(facts: FunctionFacts, pages: readonly DataPage[]):
       `Tells ${list(clockMasks.map((mask) => clocksOfMask(mask).join(", ")).map((clocks) => `{${clocks}}`))} apart.`,
     );
   }
+  if (!facts.complete) sentences.push("Not all of its code was followed: there is too much of it.");
   if (facts.retries) sentences.push("Waits and reads again where the kernel was just writing.");
   if (facts.entersEnclave) sentences.push("Enters an SGX enclave (enclu).");
 

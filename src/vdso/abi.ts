@@ -76,20 +76,20 @@ export function abiOf(header: ElfHeader): Abi | undefined {
 }
 
 /** Names that users give an ABI, as `uname -m`, Debian and the kernel write them. */
-const ALIASES: Readonly<Record<string, Abi>> = {
-  ia32: "i386",
-  i486: "i386",
-  i586: "i386",
-  i686: "i386",
-  x86: "i386",
-  amd64: "x86_64",
-  "x86-64": "x86_64",
-  x64: "x86_64",
-  arm64: "aarch64",
-  armhf: "arm",
-  armel: "arm",
-  ppc64el: "ppc64le",
-};
+const ALIASES: ReadonlyMap<string, Abi> = new Map([
+  ["ia32", "i386"],
+  ["i486", "i386"],
+  ["i586", "i386"],
+  ["i686", "i386"],
+  ["x86", "i386"],
+  ["amd64", "x86_64"],
+  ["x86-64", "x86_64"],
+  ["x64", "x86_64"],
+  ["arm64", "aarch64"],
+  ["armhf", "arm"],
+  ["armel", "arm"],
+  ["ppc64el", "ppc64le"],
+]);
 
 const NAMES: ReadonlySet<string> = new Set<Abi>([
   "i386",
@@ -123,7 +123,7 @@ const NAMES: ReadonlySet<string> = new Set<Abi>([
 /** The ABI that a name stands for (`amd64` is `x86_64`); `undefined` where it names none. */
 export function parseAbi(name: string): Abi | undefined {
   const lower = name.toLowerCase();
-  return NAMES.has(lower) ? (lower as Abi) : ALIASES[lower];
+  return NAMES.has(lower) ? (lower as Abi) : ALIASES.get(lower);
 }
 
 /**

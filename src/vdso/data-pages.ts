@@ -3,10 +3,14 @@ import type { FunctionFacts } from "./facts.js";
 
 /** What a page before the image holds. */
 export type DataPageKind =
+  /** In a time namespace this page has the namespace's offsets instead, and the page below the clock data itself. */
   | "clock data"
-  | "clock data of the time namespace"
+  | "clock data and random-number state"
+  /** Mapped in time namespaces only, where the first page has the namespace's offsets. */
+  | "system clock data (time namespaces only)"
   | "random-number state"
-  | "architecture data"
+  /** Kept free for architectures that have such data; x86 has none. */
+  | "reserved for architecture data"
   | "pvclock (KVM, Xen)"
   | "Hyper-V reference clock"
   /** One of the two above: the code alone does not tell which. */
@@ -26,6 +30,9 @@ export interface DataPage {
 
 const PAGE = 4096n;
 
+/** Most pages of one mapping that are listed. */
+const MAX_PAGES = 64;
+
 /** The page of the image's data that an offset lies in. */
 export function pageOf(offset: bigint): bigint {
   return offset - (((offset % PAGE) + PAGE) % PAGE);
@@ -34,23 +41,25 @@ export function pageOf(offset: bigint): bigint {
 /**
  * The layouts of the data pages on x86, told apart by what the kernel maps and what the code reads, never by a version:
  *
- * - a mapping [vvar_vclock] (split off in Linux 6.13): clocks of hypervisors lie there, [vvar] has
- *   clock data, its time-namespace twin, random state and architecture data;
- * - none: one [vvar] with the clock data 128 bytes into its first page, then pvclock, Hyper-V and, last, the
- *   time-namespace page.
+ * - a mapping [vvar_vclock] (split off in Linux 6.13): clocks of hypervisors lie there; [vvar] has clock data, the page
+ *   for time namespaces, random state, and room for architecture data;
+ * - none, and one [vvar] of three or four pages (about 4.8 to 6.12): clock data, 128 bytes into its first page, then
+ *   pvclock, Hyper-V and, in the newer ones, the page for time namespaces. Older kernels had HPET's registers there.
+ *
+ * Sources: arch/x86/entry/vdso/vdso-layout.lds.S and vma.c; lib/vdso/datastore.c.
  */
 const SPLIT: readonly DataPageKind[] = [
   "clock data",
-  "clock data of the time namespace",
+  "system clock data (time namespaces only)",
   "random-number state",
-  "architecture data",
+  "reserved for architecture data",
 ];
 const SPLIT_VCLOCK: readonly DataPageKind[] = ["pvclock (KVM, Xen)", "Hyper-V reference clock"];
 const JOINED: readonly DataPageKind[] = [
   "clock data",
   "pvclock (KVM, Xen)",
   "Hyper-V reference clock",
-  "clock data of the time namespace",
+  "system clock data (time namespaces only)",
 ];
 
 /** The data pages of an image in a process, first to last, with the functions that read each. */
@@ -58,10 +67,13 @@ export function dataPages(base: bigint, mappings: readonly Mapping[], facts: rea
   const split = mappings.some(({ name }) => name === "[vvar_vclock]");
   const pages: DataPage[] = [];
   for (const { start, end, name } of mappings) {
-    const kinds = split ? (name === "[vvar]" ? SPLIT : SPLIT_VCLOCK) : JOINED;
-    for (let address = start, i = 0; address < end; address += PAGE, i++) {
+    const joined = end - start === 3n * PAGE || end - start === 4n * PAGE ? JOINED : JOINED.slice(0, 1);
+    const kinds = split ? (name === "[vvar]" ? SPLIT : SPLIT_VCLOCK) : joined;
+    // A page is as large as the target's own; a mapping of more than a few pages is no vDSO's.
+    for (let address = start, i = 0; address < end && i < MAX_PAGES; address += PAGE, i++) {
       const offset = address - base;
-      pages.push({ offset, kind: kinds[i] ?? "unknown", mapping: name, readBy: readers(offset, facts) });
+      const kind = withRandomState(kinds[i] ?? "unknown", offset, facts);
+      pages.push({ offset, kind, mapping: name, readBy: readers(offset, facts) });
     }
   }
   return pages;
@@ -75,6 +87,12 @@ export function dataPagesOfImage(facts: readonly FunctionFacts[]): DataPage[] {
     .map((offset) => ({ offset, kind: kindByUse(offset, facts), readBy: readers(offset, facts) }));
 }
 
+/** In Linux 6.11 and 6.12 the state of getrandom lies in the page of the clocks. */
+function withRandomState(kind: DataPageKind, offset: bigint, facts: readonly FunctionFacts[]): DataPageKind {
+  const random = facts.some((fact) => fact.function.role === "random" && pagesOf(fact).includes(offset));
+  return kind === "clock data" && random ? "clock data and random-number state" : kind;
+}
+
 function pagesOf({ dataAccesses }: FunctionFacts): bigint[] {
   return dataAccesses.map(({ offset }) => pageOf(offset));
 }
@@ -85,7 +103,7 @@ function readers(offset: bigint, facts: readonly FunctionFacts[]): string[] {
 
 /**
  * What a page holds, from who reads it: the lowest page that clock functions read is the clock data; another one that
- * is read even by functions that need no counter (time, clock_getres) is its twin of the time namespace; one that only
+ * is read even by functions that need no counter (time, clock_getres) is the one for time namespaces; one that only
  * functions with a counter read is a hypervisor's clock.
  */
 function kindByUse(offset: bigint, facts: readonly FunctionFacts[]): DataPageKind {
@@ -97,8 +115,8 @@ function kindByUse(offset: bigint, facts: readonly FunctionFacts[]): DataPageKin
     .filter((fact) => fact.function.role === "clock")
     .flatMap(pagesOf)
     .sort((a, b) => (a < b ? -1 : 1));
-  if (offset === first) return "clock data";
+  if (offset === first) return withRandomState("clock data", offset, facts);
   return clocks.some(({ processorReads }) => processorReads.length === 0)
-    ? "clock data of the time namespace"
+    ? "system clock data (time namespaces only)"
     : "hypervisor clock";
 }

@@ -23,8 +23,24 @@ function isSlot(key: string): boolean {
   return key.startsWith("bp+") || key.startsWith("bp-");
 }
 
-/** Most instructions that are evaluated in one function and what it calls: several times the largest real one. */
-const MAX_EVALUATIONS = 60_000;
+/**
+ * How many instructions may still be followed in one image, over all its functions: real ones take a few thousand, and a
+ * hostile one could make every function reach all the others.
+ */
+export class Budget {
+  /** Instructions left. */
+  left = 200_000;
+
+  /** Takes one; `false` where none is left. */
+  spend(): boolean {
+    this.left -= 1;
+    return this.left >= 0;
+  }
+
+  get exhausted(): boolean {
+    return this.left < 0;
+  }
+}
 
 const CALLER_SAVED = ["ax", "cx", "dx", "si", "di", "r8", "r9", "r10", "r11"];
 const CALLER_SAVED_32 = ["ax", "cx", "dx"];
@@ -110,17 +126,18 @@ function effectOf(mnemonic: string): Effect {
  * Enough to find the number of a system call and the data pages that position-independent code reads, on both widths;
  * nothing is guessed: a value that differs between paths is unknown.
  *
- * `neverReturns` says of the number of a system call that the kernel does not come back from it.
+ * `neverReturns` says of the number of a system call that the kernel does not come back from it. Where the budget ends,
+ * so does the following.
  */
 export function follow(
   start: bigint,
   code: Code,
-  options: { readonly wide: boolean; neverReturns(number: number): boolean },
+  options: { readonly wide: boolean; readonly budget: Budget; neverReturns(number: number): boolean },
 ): Visit[] {
-  const leaders = findLeaders(start, code);
+  const { budget } = options;
+  const leaders = findLeaders(start, code, budget);
   const states = new Map<bigint, State>([[start, new Map()]]);
   const pending = [start];
-  let budget = MAX_EVALUATIONS;
   const flowTo = (address: bigint, state: State): void => {
     const known = states.get(address);
     const merged = known ? intersect(known, state) : state;
@@ -132,7 +149,7 @@ export function follow(
   /** Runs through the straight code that starts at a leader. */
   const run = (leader: bigint, pass: (address: bigint, state: State) => void, see?: (visit: Visit) => void): void => {
     const machine = new Machine(states.get(leader) as State, options.wide);
-    for (let address = leader; budget > 0; budget--) {
+    for (let address = leader; budget.spend(); ) {
       const instruction = code.at(address);
       if (!instruction) return;
       const { flow, target } = instruction;
@@ -154,7 +171,6 @@ export function follow(
 
   for (let leader = pending.pop(); leader !== undefined; leader = pending.pop()) run(leader, flowTo);
   const visits: Visit[] = [];
-  budget = MAX_EVALUATIONS;
   for (const leader of states.keys()) {
     run(
       leader,
@@ -166,13 +182,13 @@ export function follow(
 }
 
 /** Addresses at which paths may meet: destinations of jumps, branches and calls, and what is behind a branch. */
-function findLeaders(start: bigint, code: Code): Set<bigint> {
+function findLeaders(start: bigint, code: Code, budget: Budget): Set<bigint> {
   const leaders = new Set([start]);
   const reached = new Set<bigint>();
   const pending = [start];
   for (let address = pending.pop(); address !== undefined; address = pending.pop()) {
     for (let instruction = code.at(address); instruction; instruction = code.at(address)) {
-      if (reached.has(address) || reached.size > MAX_EVALUATIONS) break;
+      if (reached.has(address) || !budget.spend()) break;
       reached.add(address);
       const { flow, target } = instruction;
       const next = behind(instruction);

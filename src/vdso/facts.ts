@@ -1,6 +1,6 @@
 import type { Instruction } from "../isa/instruction.js";
 import { behind, type Code } from "./code.js";
-import { follow, type Visit } from "./dataflow.js";
+import { type Budget, follow, type Visit } from "./dataflow.js";
 import { type Mechanism, mechanismOf } from "./gate.js";
 import type { VdsoFunction, VdsoImage } from "./image.js";
 import { CLOCK_NAMES, syscallName } from "./syscalls.js";
@@ -47,6 +47,8 @@ export interface FunctionFacts {
   readonly clockMasks: readonly number[];
   /** `enclu`: it enters an SGX enclave. */
   readonly entersEnclave: boolean;
+  /** Whether all of its code was followed: a hostile image may have more than is worth following. */
+  readonly complete: boolean;
 }
 
 /** How far from the image its data may lie: the kernel puts at most 16 pages before it. */
@@ -68,11 +70,12 @@ export function clocksOfMask(mask: number): string[] {
     .map((bit) => CLOCK_NAMES[bit] ?? `clock ${bit}`);
 }
 
-/** Follows the code of one function of an x86 image and says what it does. */
-export function functionFacts(image: VdsoImage, target: VdsoFunction, code: Code): FunctionFacts {
+/** Follows the code of one function of an x86 image, as far as the budget of the image goes, and says what it does. */
+export function functionFacts(image: VdsoImage, target: VdsoFunction, code: Code, budget: Budget): FunctionFacts {
   const wide = image.abi !== "i386";
   const visits = follow(target.address, code, {
     wide,
+    budget,
     neverReturns: (number) => syscallName(image.abi, number)?.endsWith("sigreturn") ?? false,
   });
   // Inside the entry lies the gate itself: whoever calls it enters the kernel there.
@@ -91,6 +94,7 @@ export function functionFacts(image: VdsoImage, target: VdsoFunction, code: Code
       ...new Set(own.flatMap(({ argumentMask }) => (argumentMask === undefined ? [] : [Number(argumentMask)]))),
     ],
     entersEnclave: own.some(({ instruction }) => instruction.mnemonic === "enclu"),
+    complete: !budget.exhausted,
   };
 }
 

@@ -93,7 +93,7 @@ function registerOperand(instruction: Instruction, place: number): string | unde
  * Reads the entry of an i386 image: which way into the kernel it takes and what each instruction is for.
  *
  * The way in is the first instruction that enters the kernel, not the presence of an `int $0x80`: one stands behind the
- * fast instruction in every kernel since 3.x, for restarts. `undefined` where the image has no entry, or one that
+ * fast instruction of every kernel since 4.4, for restarts. `undefined` where the image has no entry, or one that
  * enters the kernel in no known way.
  */
 export function readGate(image: VdsoImage, code: Code): Gate | undefined {
@@ -157,7 +157,7 @@ function followEntry(start: bigint, code: Code): Instruction[] {
 
 /**
  * The kernel restarts an interrupted system call by moving the return address back by two bytes, the length of any way
- * in. Since 3.x an `int $0x80` lies there; before, a jump back to the instruction that sets %ebp.
+ * in. Since 4.4 at the latest an `int $0x80` lies there; before, a jump back to the instruction that sets %ebp.
  */
 function findRestart(path: readonly Instruction[], gateAt: number): number {
   return path.findIndex((instruction, i) => {

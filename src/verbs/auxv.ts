@@ -21,6 +21,7 @@ export interface DecodedAuxv {
   readonly unreadable?: string;
 }
 
+/** The auxiliary vector of a process. */
 export interface AuxvResult {
   readonly target: string;
   readonly pid: number;

@@ -1,6 +1,7 @@
 import type { Target } from "../targets/target.js";
 import { type Identity, identify } from "./identity.js";
 
+/** An image as it was found. */
 export interface DumpResult {
   readonly target: string;
   /** All bytes of the mapping, or of the file. */

@@ -2,8 +2,10 @@ import type { Decoder } from "../isa/instruction.js";
 import type { Target } from "../targets/target.js";
 import { Code } from "../vdso/code.js";
 import { type DataPage, dataPages, dataPagesOfImage } from "../vdso/data-pages.js";
+import { Budget } from "../vdso/dataflow.js";
 import { type FunctionFacts, functionFacts } from "../vdso/facts.js";
 import { type Gate, type GateStep, readGate } from "../vdso/gate.js";
+import type { VdsoImage } from "../vdso/image.js";
 import { type Identity, identify } from "./identity.js";
 
 /** A step of the gate with its instruction as text. */
@@ -44,7 +46,7 @@ export function explain(target: Target, decoder: Decoder | undefined): ExplainRe
   if (!decoder) return { ...common, functions: [], dataPages: [], decoded: false };
 
   const code = new Code(image.elf, decoder);
-  const functions = image.functions.map((one) => functionFacts(image, one, code));
+  const functions = allFacts(image, code);
   const gate = readGate(image, code);
   return {
     ...common,
@@ -58,6 +60,12 @@ export function explain(target: Target, decoder: Decoder | undefined): ExplainRe
     dataPages: dataPagesOf(target, functions),
     decoded: true,
   };
+}
+
+/** What all functions of an image do. */
+export function allFacts(image: VdsoImage, code: Code): FunctionFacts[] {
+  const budget = new Budget();
+  return image.functions.map((one) => functionFacts(image, one, code, budget));
 }
 
 /** The pages of kernel data before a target's image: those that the process has, or those that the code reads. */

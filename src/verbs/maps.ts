@@ -6,6 +6,7 @@ export interface ExplainedMapping extends Mapping {
   readonly meaning?: string;
 }
 
+/** The mappings of a process. */
 export interface MapsResult {
   readonly target: string;
   readonly pid: number;

@@ -26,6 +26,7 @@ export interface SymbolRow {
   readonly letter: string;
 }
 
+/** The dynamic symbols of an image. */
 export interface SymbolsResult {
   readonly target: string;
   readonly identity: Identity;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Code } from "../../src/vdso/code.js";
 import { dataPagesOfImage } from "../../src/vdso/data-pages.js";
+import { Budget } from "../../src/vdso/dataflow.js";
 import { clocksOfMask, type FunctionFacts, functionFacts } from "../../src/vdso/facts.js";
 import { parseImage } from "../../src/vdso/image.js";
 import { decoderFor } from "../../src/verbs/decoder.js";
@@ -14,7 +15,8 @@ async function factsOf(name: string): Promise<Map<string, FunctionFacts>> {
   const decoder = await decoderFor(image.abi);
   if (!decoder) throw new Error(`no decoder for ${image.abi}`);
   const code = new Code(image.elf, decoder);
-  return new Map(image.functions.map((one) => [one.name, functionFacts(image, one, code)]));
+  const budget = new Budget();
+  return new Map(image.functions.map((one) => [one.name, functionFacts(image, one, code, budget)]));
 }
 
 const numbers = (facts: FunctionFacts | undefined) => [...new Set(facts?.kernelEntries.map(({ number }) => number))];
@@ -86,7 +88,7 @@ describe("the pages of data that the code reads", () => {
     const pages = (list: typeof wide) => list.map(({ offset, kind }) => [Number(offset), kind]);
     expect(pages(wide)).toEqual([
       [-0x6000, "clock data"],
-      [-0x5000, "clock data of the time namespace"],
+      [-0x5000, "system clock data (time namespaces only)"],
       [-0x4000, "random-number state"],
       [-0x2000, "hypervisor clock"],
     ]);
@@ -99,7 +101,7 @@ describe("the pages of data that the code reads", () => {
       [-0x4000, "clock data"],
       [-0x3000, "hypervisor clock"],
       [-0x2000, "hypervisor clock"],
-      [-0x1000, "clock data of the time namespace"],
+      [-0x1000, "system clock data (time namespaces only)"],
     ]);
   });
 });

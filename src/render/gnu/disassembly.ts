@@ -1,5 +1,4 @@
 import { hexBytes, paddedHex } from "../../bytes/hex.js";
-import * as C from "../../elf/constants.js";
 import type { ElfFile } from "../../elf/file.js";
 import type { Section } from "../../elf/section.js";
 import type { Decoder, Instruction } from "../../isa/instruction.js";
@@ -42,10 +41,7 @@ const LONGEST_INSTRUCTION = 15;
 export function gnuDisassembly(elf: ElfFile, decoder: Decoder, options: GnuDisassemblyOptions): string {
   const symbols = new DisassemblySymbols(elf);
   const parts = [`\n${options.fileName}:     file format ${bfdTarget(elf)}\n\n`];
-  for (const section of elf.sections) {
-    const isCode = (section.sh_flags & BigInt(C.SHF_EXECINSTR)) !== 0n && section.sh_type !== C.SHT_NOBITS;
-    if (isCode) parts.push(new SectionListing(elf, section, symbols, decoder).text(options));
-  }
+  for (const section of elf.codeSections) parts.push(new SectionListing(elf, section, symbols, decoder).text(options));
   return parts.join("");
 }
 
