@@ -318,10 +318,16 @@ export class Agent {
 
   /** Ends the agent, whatever it does, and waits until it has. Calls that it has not answered reject (`closed`). */
   async close(): Promise<void> {
-    this.#finish(new AgentError("closed", `the ${this.abi} agent (process ${this.pid}) was closed`));
+    this.kill();
+    // Only from here on: what waits for answers lets go of the event loop as it ends.
     this.#child.ref();
-    this.#child.kill("SIGKILL");
     await this.exited;
+  }
+
+  /** As {@link Agent.close}, without waiting: it is sure to end, and this process need not see that. */
+  kill(): void {
+    this.#finish(new AgentError("closed", `the ${this.abi} agent (process ${this.pid}) was closed`));
+    this.#child.kill("SIGKILL");
   }
 
   /** The same as {@link Agent.close}, for `await using`. */

@@ -6,7 +6,7 @@ import { locateVdso, type VdsoLocation } from "../vdso/locate.js";
 import { TargetError } from "./error.js";
 
 /** The largest mapping that is taken for a vDSO: real ones have 1 to 4 pages, on pages of at most 64 KiB. */
-const MAX_IMAGE = 1 << 24;
+const MAX_IMAGE = 1 << 20;
 
 /** How often a process that executes another program under our eyes is read anew. */
 const MAX_CHANGES = 50;

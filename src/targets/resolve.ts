@@ -87,7 +87,7 @@ async function freshProcess(abi: Abi): Promise<ProcessTarget> {
     );
   }
   const agent = await startAgent(abi);
-  return new ProcessTarget(`a fresh ${abi} process`, new LiveProcess(agent.pid), { onClose: () => agent.close() });
+  return new ProcessTarget(`a fresh ${abi} process`, new LiveProcess(agent.pid), { onClose: async () => agent.kill() });
 }
 
 /** What a file is, told by its first bytes; for the error of one that no verb can serve. */

