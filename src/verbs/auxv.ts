@@ -1,5 +1,5 @@
-import { readHeader } from "../elf/header.js";
-import { AT_SYSINFO_EHDR, type AuxvKind, auxvTag, auxvValue } from "../linux/auxv.js";
+import { RECORD_SIZE, readHeader } from "../elf/header.js";
+import { AT_PHDR, AT_SYSINFO_EHDR, type AuxvKind, auxvTag, auxvValue } from "../linux/auxv.js";
 import { hwcapNames } from "../linux/hwcap.js";
 import { ProcessError } from "../linux/process.js";
 import type { ProcessTarget } from "../targets/target.js";
@@ -48,16 +48,25 @@ export function auxv(target: ProcessTarget): AuxvResult {
   };
 }
 
-/** The machine whose HWCAP bits these are, from the header of the process's own vDSO. */
+/**
+ * The machine whose HWCAP bits these are, from the header of the process's own vDSO or, where it has none, of its
+ * program: the program headers lie right behind that.
+ */
 function machineOf(target: ProcessTarget): number | undefined {
-  const header = auxvValue(target.auxv, AT_SYSINFO_EHDR);
-  if (header === undefined) return undefined;
-  try {
-    return readHeader(target.process.read(header, 64)).header.e_machine;
-  } catch (error) {
-    if (error instanceof ProcessError || error instanceof RangeError) return undefined;
-    throw error;
+  const programHeaders = auxvValue(target.auxv, AT_PHDR);
+  const headers = [
+    auxvValue(target.auxv, AT_SYSINFO_EHDR),
+    programHeaders && programHeaders - BigInt(RECORD_SIZE[target.wordSize === 8 ? 64 : 32].header),
+  ];
+  for (const header of headers) {
+    if (header === undefined) continue;
+    try {
+      return readHeader(target.process.read(header, 64)).header.e_machine;
+    } catch (error) {
+      if (!(error instanceof ProcessError || error instanceof RangeError)) throw error;
+    }
   }
+  return undefined;
 }
 
 function pointee(

@@ -173,4 +173,32 @@ if (kernel) {
       BOOT_MS,
     );
   });
+
+  it(
+    "on a kernel that was told to give none, processes have no vDSO, and each verb says so or does without",
+    async () => {
+      const { root, node, run } = guest(kernel, tree, { cpu: "EPYC", append: "vdso=0 vdso32=0" });
+      const program = `${node} ${root}/bin/linux-gate`;
+      const [report, image, auxv, ldd] = await run([
+        `${program} report`,
+        `${program} file i386`,
+        `${program} auxv i386`,
+        `${program} ldd /usr/bin/node`,
+      ]);
+      expect(report?.status).toBe(2);
+      expect(report?.stdout.toString().match(/has no vDSO: no AT_SYSINFO_EHDR and no mapping \[vdso\]/g)).toHaveLength(
+        2,
+      );
+      expect(image?.status).toBe(2);
+      expect(image?.stderr).toMatch(/^linux-gate: a fresh i386 process has no vDSO: .*\n$/);
+      expect(auxv?.status).toBe(0);
+      expect(auxv?.stdout.toString()).not.toMatch(/AT_SYSINFO/);
+      // The names of the bits come from the program's own header, then.
+      expect(auxv?.stdout.toString()).toMatch(/AT_HWCAP .* fpu .* sse2/);
+      expect(ldd?.status).toBe(0);
+      expect(ldd?.stdout.toString()).not.toMatch(/virtual/);
+      expect(ldd?.stdout.toString()).toMatch(/libc\.so\.6 => /);
+    },
+    BOOT_MS,
+  );
 }

@@ -1,4 +1,5 @@
 import { liveCpu, liveFiles } from "../../linux/ldso/live.js";
+import type { VirtualObject } from "../../linux/ldso/types.js";
 import { ProcessError } from "../../linux/process.js";
 import { lddProblems, lddText, lddTree, loadedText } from "../../render/ldd.js";
 import { hostAbi, resolveTarget } from "../../targets/resolve.js";
@@ -46,7 +47,7 @@ export const command: Command = {
 
 async function programs({ positionals, text, flag, output, json }: Invocation): Promise<number> {
   const root = text("root");
-  const own = root === undefined ? await ownSoname() : undefined;
+  const own = root === undefined ? await ownVirtual() : "unknown";
   const { LD_LIBRARY_PATH: libraryPath, LD_PRELOAD: preload } = root === undefined ? process.env : {};
   const results = lddAll(withProgress(positionals), {
     files: liveFiles(root),
@@ -54,7 +55,10 @@ async function programs({ positionals, text, flag, output, json }: Invocation): 
     cpu: liveCpu(),
     ...(libraryPath !== undefined && { libraryPath }),
     ...(preload !== undefined && { preload }),
-    virtual: (abi) => abi && { soname: (abi === hostAbi && own) || usualSoname(abi) },
+    virtual: (abi) => {
+      if (abi === undefined) return undefined;
+      return abi === hostAbi && own !== "unknown" ? own : { soname: usualSoname(abi) };
+    },
   });
   if (json) output.json({ programs: results });
   else output.text(flag("tree") ? lddTree(results) : lddText(results, { rules: flag("rules") }));
@@ -101,16 +105,18 @@ function workingFolder(): string {
 }
 
 /**
- * The name of the virtual object of this machine's own programs, read from it; `undefined` where that cannot be had:
- * elsewhere than on Linux, without /proc, without a vDSO.
+ * The virtual object of this machine's own programs, read from it: `undefined` where they have none (vdso=0), `unknown`
+ * where that cannot be told: elsewhere than on Linux, or without /proc.
  */
-async function ownSoname(): Promise<string | undefined> {
-  if (process.platform !== "linux") return undefined;
+async function ownVirtual(): Promise<VirtualObject | undefined | "unknown"> {
+  if (process.platform !== "linux") return "unknown";
   const self = await resolveTarget("self");
   try {
-    return self.location && self.image.soname;
+    if (!self.location) return undefined;
+    const { soname } = self.image;
+    return soname === undefined ? undefined : { soname };
   } catch (error) {
-    if (error instanceof ProcessError || error instanceof TargetError) return undefined;
+    if (error instanceof ProcessError || error instanceof TargetError) return "unknown";
     throw error;
   } finally {
     await self.close();
