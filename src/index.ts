@@ -85,7 +85,7 @@ export {
 } from "./vdso/image.js";
 export { locateVdso, type VdsoLocation } from "./vdso/locate.js";
 export { type AuxvResult, auxv, type DecodedAuxv } from "./verbs/auxv.js";
-export { decoderFor, isDecodable } from "./verbs/decoder.js";
+export { decoderFor } from "./verbs/decoder.js";
 export { type DisasmBlock, type DisasmLine, type DisasmOptions, type DisasmResult, disasm } from "./verbs/disasm.js";
 export { type DumpResult, dump } from "./verbs/dump.js";
 export { type ExplainedGate, type ExplainResult, explain, type GateLine } from "./verbs/explain.js";

@@ -3,6 +3,7 @@ import { getSystemErrorMap } from "node:util";
 import { hex, hexBytes } from "../bytes/hex.js";
 import { plainStyle, type Style, terminalStyle } from "../render/style.js";
 import { visible } from "../render/visible.js";
+import { pause } from "../targets/pause.js";
 
 /** Version of the JSON that the verbs print; counted up when a field changes its meaning or goes. */
 export const SCHEMA = 1;
@@ -60,6 +61,7 @@ export class Output {
     try {
       writeAll(1, bytes);
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EPIPE") throw new BrokenPipe();
       throw writeError("standard output", error);
     }
   }
@@ -91,16 +93,15 @@ export function chooseStyle(options: { readonly color: boolean; readonly noColor
 /** Pause between attempts to write to a pipe that is full and does not block. */
 const PAUSE_MS = 2;
 
-function writeAll(descriptor: number, bytes: Uint8Array): void {
+/** Writes all bytes, however many calls that takes, waiting for a pipe that is full. */
+export function writeAll(descriptor: number, bytes: Uint8Array): void {
   let done = 0;
   while (done < bytes.length) {
     try {
       done += writeSync(descriptor, bytes, done);
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === "EPIPE") throw new BrokenPipe();
-      if (code !== "EAGAIN") throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      pause(PAUSE_MS);
     }
   }
 }

@@ -14,10 +14,9 @@ import {
   type Stats,
   statfsSync,
   statSync,
-  writeSync,
 } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
-import { isTerminal, writeError } from "./output.js";
+import { isTerminal, writeAll, writeError } from "./output.js";
 
 /**
  * Writes a file. A new one, and a plain one that was there, is written whole or not at all: under a name beside it
@@ -155,8 +154,4 @@ function temporaryBeside(file: string): string {
 function writeAndSync(descriptor: number, bytes: Uint8Array): void {
   writeAll(descriptor, bytes);
   fsyncSync(descriptor);
-}
-
-function writeAll(descriptor: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
 }

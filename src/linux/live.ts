@@ -1,4 +1,4 @@
-import { closeSync, lstatSync, openSync, readFileSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { endianness } from "node:os";
 import { ProcessError, type ProcessView } from "./process.js";
 
@@ -15,7 +15,7 @@ export interface ProcessState {
 }
 
 /** Byte order of this machine, and so of all its processes. */
-const hostLittleEndian = endianness() === "LE";
+export const hostLittleEndian = endianness() === "LE";
 
 /** A flag in field 9 of /proc/PID/stat (include/linux/sched.h). */
 const PF_KTHREAD = 0x0020_0000;
@@ -116,16 +116,6 @@ export class LiveProcess implements ProcessView {
   /** The bytes of /proc/PID/auxv: entries of the process's own word size. */
   auxvBytes(): Uint8Array {
     return this.#read("auxv");
-  }
-
-  /** Where /proc/PID/exe points; `undefined` where it points nowhere or may not be read. */
-  exe(): string | undefined {
-    try {
-      return readlinkSync(`${this.#folder}/exe`);
-    } catch (error) {
-      codeOf(error);
-      return undefined;
-    }
   }
 
   get #memoryPath(): string {

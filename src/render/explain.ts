@@ -3,7 +3,7 @@ import type { ExplainedGate, ExplainResult } from "../verbs/explain.js";
 import { plainStyle, type Style } from "./style.js";
 import { type Cell, table } from "./table.js";
 import { visible } from "./visible.js";
-import { functionWords, gateAnswer, noEntryWords, pageWords, stepWords } from "./words.js";
+import { functionWords, gateAnswer, noEntryWords, notDecodedWords, pageWords, stepWords } from "./words.js";
 
 /** Width to which prose is wrapped. */
 const PROSE_WIDTH = 100;
@@ -47,7 +47,7 @@ export function renderExplain(result: ExplainResult, style: Style = plainStyle):
   ];
   let text = `${style.bold(visible(of.join(" ")))} (${visible(result.target)})\n`;
   if (!result.decoded) {
-    return `${text}\n${wrap(`The instructions of ${identity.abi} are not decoded yet: only x86 is. Its symbols and identity are shown by the other verbs.`)}`;
+    return `${text}\n${wrap(`${notDecodedWords(identity.abi)} Its symbols and identity are shown by the other verbs.`)}`;
   }
   if (gate) {
     text += `\n${style.accent(visible(gate.entry.name))}\n`;

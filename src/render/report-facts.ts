@@ -5,7 +5,7 @@ import type { VdsoLocation } from "../vdso/locate.js";
 import type { ExplainedGate } from "../verbs/explain.js";
 import type { ReportContent, ReportPart } from "../verbs/report.js";
 import { gnuFile } from "./gnu/file.js";
-import { list, noEntryWords } from "./words.js";
+import { list, noEntryWords, notDecodedWords } from "./words.js";
 
 /** What a report says of the machine. */
 export interface ReportHost {
@@ -92,7 +92,5 @@ export function gateTitle(gate: ExplainedGate): string {
 
 /** What stands in place of the entry's instructions in an image without one; `undefined` where there is nothing to say. */
 export function noGateWords({ image, explained }: ReportContent): string | undefined {
-  return explained.decoded
-    ? noEntryWords(explained.functions)
-    : `The instructions of ${image.abi} are not decoded yet: only x86 is.`;
+  return explained.decoded ? noEntryWords(explained.functions) : notDecodedWords(image.abi);
 }

@@ -9,8 +9,11 @@ const OBEYED = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
  * right-to-left override as `\u{202e}`. Names come from files and processes that anyone may have made.
  */
 export function visible(text: string): string {
-  return text.replace(OBEYED, (character) => {
-    const code = character.charCodeAt(0);
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
-  });
+  return text.replace(OBEYED, writtenOut);
+}
+
+/** A character as its number: `\x1b`, `\u{202e}`. */
+export function writtenOut(character: string): string {
+  const code = character.codePointAt(0) as number;
+  return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
 }

@@ -1,3 +1,4 @@
+import type { Abi } from "../vdso/abi.js";
 import type { DataPage } from "../vdso/data-pages.js";
 import { clocksOfMask, type FunctionFacts, type KernelEntry, type ProcessorRead } from "../vdso/facts.js";
 import type { Mechanism } from "../vdso/gate.js";
@@ -110,6 +111,11 @@ export function gateAnswer(gate: ExplainedGate): string[] {
     );
   }
   return sentences;
+}
+
+/** What is said of code that no decoder is there for. */
+export function notDecodedWords(abi: Abi): string {
+  return `The instructions of ${abi} are not decoded yet: only x86 is.`;
 }
 
 /** How a 64-bit program enters the kernel, where no entry is exported. */

@@ -4,6 +4,7 @@ import { ProcessError, type ProcessView } from "../linux/process.js";
 import { parseImage, type VdsoImage } from "../vdso/image.js";
 import { locateVdso, type VdsoLocation } from "../vdso/locate.js";
 import { TargetError } from "./error.js";
+import { pause } from "./pause.js";
 
 /** The largest mapping that is taken for a vDSO: real ones have 1 to 4 pages, on pages of at most 64 KiB. */
 const MAX_IMAGE = 1 << 20;
@@ -194,7 +195,7 @@ export function momentOf(name: string, process: ProcessView): Moment {
       changes += 1;
     } else {
       pauses += 1;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+      pause(PAUSE_MS);
     }
   }
   throw new ProcessError(`${name} keeps executing other programs: no two looks show the same one (EAGAIN)`, "EAGAIN");

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { ProcessError } from "../linux/process.js";
 import { TargetError } from "./error.js";
+import { pause } from "./pause.js";
 
 /** Bytes read of a file: no vDSO image is larger, and the head of a program is enough to tell what it is. */
 const MAX_FILE = 1 << 20;
@@ -65,7 +66,7 @@ function readSome(descriptor: number, into: Uint8Array, patience: number): numbe
       if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
     }
     if (performance.now() >= end) return undefined;
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+    pause(PAUSE_MS);
   }
 }
 

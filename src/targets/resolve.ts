@@ -2,7 +2,7 @@ import { FormatError } from "../bytes/error.js";
 import { ET_DYN, ET_EXEC } from "../elf/constants.js";
 import { ElfFile } from "../elf/file.js";
 import { isElf, readHeader } from "../elf/header.js";
-import { LiveProcess } from "../linux/live.js";
+import { hostLittleEndian, LiveProcess } from "../linux/live.js";
 import { ProcessError } from "../linux/process.js";
 import { type Abi, abiOf, parseAbi } from "../vdso/abi.js";
 import { isVdso } from "../vdso/image.js";
@@ -22,11 +22,7 @@ const NODE_ARCHITECTURES: Partial<Record<NodeJS.Architecture, Abi>> = {
 
 /** The ABI that Node itself runs under; `undefined` where it is none of Linux's. */
 export const hostAbi: Abi | undefined =
-  process.arch === "ppc64"
-    ? new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
-      ? "ppc64le"
-      : "ppc64"
-    : NODE_ARCHITECTURES[process.arch];
+  process.arch === "ppc64" ? (hostLittleEndian ? "ppc64le" : "ppc64") : NODE_ARCHITECTURES[process.arch];
 
 /**
  * Finds what a word names: nothing or `self` (this process), a process id, an ABI (a fresh process of it, started by

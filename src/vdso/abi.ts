@@ -1,34 +1,38 @@
 import * as C from "../elf/constants.js";
 import type { ElfHeader } from "../elf/header.js";
 
+/** The ABIs that have a vDSO, as Linux users write them. */
+const ABIS = [
+  "i386",
+  "x86_64",
+  "x32",
+  "aarch64",
+  "aarch64_be",
+  "arm",
+  "armeb",
+  "riscv32",
+  "riscv64",
+  "ppc",
+  "ppc64",
+  "ppc64le",
+  "s390",
+  "s390x",
+  "mips",
+  "mipsel",
+  "mips64",
+  "mips64el",
+  "mipsn32",
+  "mipsn32el",
+  "loongarch64",
+  "sparc",
+  "sparc64",
+  "parisc",
+  "sh",
+  "ia64",
+] as const;
+
 /** The name of an ABI as Linux users write it. */
-export type Abi =
-  | "i386"
-  | "x86_64"
-  | "x32"
-  | "aarch64"
-  | "aarch64_be"
-  | "arm"
-  | "armeb"
-  | "riscv32"
-  | "riscv64"
-  | "ppc"
-  | "ppc64"
-  | "ppc64le"
-  | "s390"
-  | "s390x"
-  | "mips"
-  | "mipsel"
-  | "mips64"
-  | "mips64el"
-  | "mipsn32"
-  | "mipsn32el"
-  | "loongarch64"
-  | "sparc"
-  | "sparc64"
-  | "parisc"
-  | "sh"
-  | "ia64";
+export type Abi = (typeof ABIS)[number];
 
 /** Bit of `e_flags` on MIPS: the n32 ABI. */
 const EF_MIPS_ABI2 = 0x20;
@@ -76,7 +80,7 @@ export function abiOf(header: ElfHeader): Abi | undefined {
 }
 
 /** Names that users give an ABI, as `uname -m`, Debian and the kernel write them. */
-const ALIASES: ReadonlyMap<string, Abi> = new Map([
+const ALIASES: ReadonlyMap<string, Abi> = new Map<string, Abi>([
   ["ia32", "i386"],
   ["i486", "i386"],
   ["i586", "i386"],
@@ -91,34 +95,7 @@ const ALIASES: ReadonlyMap<string, Abi> = new Map([
   ["ppc64el", "ppc64le"],
 ]);
 
-const NAMES: ReadonlySet<string> = new Set<Abi>([
-  "i386",
-  "x86_64",
-  "x32",
-  "aarch64",
-  "aarch64_be",
-  "arm",
-  "armeb",
-  "riscv32",
-  "riscv64",
-  "ppc",
-  "ppc64",
-  "ppc64le",
-  "s390",
-  "s390x",
-  "mips",
-  "mipsel",
-  "mips64",
-  "mips64el",
-  "mipsn32",
-  "mipsn32el",
-  "loongarch64",
-  "sparc",
-  "sparc64",
-  "parisc",
-  "sh",
-  "ia64",
-]);
+const NAMES: ReadonlySet<string> = new Set(ABIS);
 
 /** The ABI that a name stands for (`amd64` is `x86_64`); `undefined` where it names none. */
 export function parseAbi(name: string): Abi | undefined {

@@ -4,11 +4,6 @@ import type { Abi } from "../vdso/abi.js";
 /** Word sizes of the ABIs whose instructions are decoded. */
 const X86_BITS: Partial<Record<Abi, 32 | 64>> = { i386: 32, x86_64: 64, x32: 64 };
 
-/** Whether the instructions of an ABI can be decoded. */
-export function isDecodable(abi: Abi): boolean {
-  return X86_BITS[abi] !== undefined;
-}
-
 /**
  * A decoder for the instructions of an ABI; `undefined` where there is none. The library that decodes is loaded by the
  * first call: that takes longer than everything else a verb does.

@@ -1,3 +1,5 @@
+import { writtenOut } from "../visible.js";
+
 /**
  * Text that is HTML already. Everything else that is put into a page is escaped by {@link html}, so that what comes
  * from elsewhere cannot reach it as markup by being forgotten.
@@ -34,10 +36,7 @@ const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Cn}\p{Zl}\p{Zp}]/gu;
 /** The text with every character visible: a newline becomes `\x0a`, a right-to-left override `\u{202e}`. */
 export function visible(text: string): string {
   const cut = text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
-  return cut.replace(UNSEEN, (character) => {
-    const code = character.codePointAt(0) as number;
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
-  });
+  return cut.replace(UNSEEN, writtenOut);
 }
 
 /** Text for an element or a quoted attribute. */
