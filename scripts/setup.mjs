@@ -31,5 +31,14 @@ if (have[0] < least[0] || (have[0] === least[0] && have[1] < least[1])) {
   process.exit(1);
 }
 // Not `npm ci`: it refuses a lock file that lacks the optional packages of other platforms, which a registry may not have.
-if (!installed()) run("npm", ["install", "--no-save", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"]);
+if (!installed())
+  run("npm", [
+    "install",
+    "--no-save",
+    "--include=dev",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+  ]);
 run(process.execPath, [join(root, "scripts/build.mjs")]);

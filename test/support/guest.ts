@@ -1,21 +1,10 @@
-import { spawn } from "node:child_process";
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import { liveCpu, liveFiles } from "../../src/linux/ldso/live.js";
 import { ldd } from "../../src/verbs/ldd.js";
-import { type CpioEntry, cpio } from "./cpio.js";
-import { firstDependency, unpackedPackage } from "./debian.js";
+import { boot } from "./boot.js";
+import type { CpioEntry } from "./cpio.js";
+import { downloadedDependency, unpackedKernel } from "./debian.js";
 
 /** What a command printed, and how it ended. */
 export interface CommandOutput {
@@ -25,13 +14,9 @@ export interface CommandOutput {
 }
 
 /** Debian's kernel for virtual machines, which runs i386 programs; `undefined` where it cannot be fetched. */
-export async function debianKernel(metapackage = "linux-image-cloud-amd64"): Promise<string | undefined> {
-  const name = await firstDependency(metapackage);
-  const folder = name && (await unpackedPackage(name));
-  if (!folder) return undefined;
-  const boot = join(folder, "boot");
-  const image = readdirSync(boot).find((one) => one.startsWith("vmlinuz"));
-  return image && join(boot, image);
+export async function debianKernel(): Promise<string | undefined> {
+  const deb = await downloadedDependency("linux-image-cloud-amd64", { architecture: "amd64" });
+  return deb && unpackedKernel(deb);
 }
 
 /** A program of this machine with the libraries that it needs; throws where one of them is not installed. */
@@ -56,20 +41,6 @@ export function folderEntries(path: string, place = path): CpioEntry[] {
     const [from, to] = [join(path, entry.name), join(place, entry.name)];
     return entry.isDirectory() ? folderEntries(from, to) : [fileEntry(from, to)];
   });
-}
-
-/** Each path once, and before it the folders that it lies in: the kernel makes none by itself. */
-function withFolders(entries: readonly CpioEntry[]): CpioEntry[] {
-  const all = new Map<string, CpioEntry>();
-  for (const entry of entries) {
-    const parts = dirname(entry.path).split("/");
-    for (let i = 1; i <= parts.length; i++) {
-      const path = parts.slice(0, i).join("/");
-      if (path !== "." && !all.has(path)) all.set(path, { path, mode: 0o040755 });
-    }
-    all.set(entry.path, entry);
-  }
-  return [...all.values()];
 }
 
 /**
@@ -124,52 +95,23 @@ export async function runInGuest(
   },
 ): Promise<CommandOutput[]> {
   const { cpu, commands, append = "", seconds = SECONDS } = options;
-  const scratch = mkdtempSync(join(tmpdir(), "linux-gate-guest-"));
-  const [initrd, console, results] = ["initrd", "console", "results"].map((name) => join(scratch, name)) as [
-    string,
-    string,
-    string,
-  ];
-  try {
-    const init = Buffer.from(initScript(commands, seconds));
-    writeParts(initrd, [
-      { path: "init", mode: 0o100755, data: init },
-      { path: "dev/console", mode: 0o020600, device: [5, 1] },
-      fileEntry("/bin/busybox"),
-      ...options.entries,
-    ]);
-    // On several emulated processors, V8's code that changes while it runs crashes about one time in ten.
-    const machine = ["-accel", "tcg", "-cpu", cpu, "-smp", "1", "-m", "1024", "-nodefaults", "-display", "none"];
-    const serial = ["-serial", `file:${console}`, "-serial", `file:${results}`];
-    const boot = ["-no-reboot", "-kernel", kernel, "-initrd", initrd];
-    const parameters = `console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on ${append}`;
-    const qemu = [...machine, ...serial, ...boot, "-append", parameters];
-    const said = await finished("qemu-system-x86_64", qemu, seconds);
-    const text = textOf(results);
-    return commands.map((command, i) => {
-      const output = outputOf(text, i);
-      if (output) return output;
-      throw new Error(`the guest did not come to the end of: ${command}\n${said}${textOf(console).slice(-3000)}`);
-    });
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
-}
-
-function writeParts(path: string, entries: readonly CpioEntry[]): void {
-  const file = openSync(path, "w");
-  try {
-    for (const part of cpio(withFolders(entries))) {
-      for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
-    }
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** What was written to a serial line; empty where the machine did not start. */
-function textOf(path: string): string {
-  return existsSync(path) ? readFileSync(path, "latin1").replaceAll("\r", "") : "";
+  const init = Buffer.from(initScript(commands, seconds));
+  const { lines, said } = await boot({
+    architecture: "amd64",
+    cpu,
+    memory: 1024,
+    kernel,
+    entries: [{ path: "init", mode: 0o100755, data: init }, fileEntry("/bin/busybox"), ...options.entries],
+    append: `loglevel=4 random.trust_cpu=on ${append}`,
+    lines: 2,
+    seconds,
+  });
+  const [console = "", results = ""] = lines;
+  return commands.map((command, i) => {
+    const output = outputOf(results, i);
+    if (output) return output;
+    throw new Error(`the guest did not come to the end of: ${command}\n${said}${console.slice(-3000)}`);
+  });
 }
 
 function outputOf(results: string, index: number): CommandOutput | undefined {
@@ -178,23 +120,4 @@ function outputOf(results: string, index: number): CommandOutput | undefined {
   if (!parts) return undefined;
   const [status, stdout, stderr] = parts.map((part) => Buffer.from(part, "base64")) as [Buffer, Buffer, Buffer];
   return { status: Number(status.toString()), stdout, stderr: stderr.toString() };
-}
-
-/** Runs the emulator to its end, or ends it; resolves to what it said. */
-function finished(command: string, args: readonly string[], seconds: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"] });
-    const errors: Buffer[] = [];
-    child.stderr.on("data", (chunk) => errors.push(chunk));
-    const timer = setTimeout(() => child.kill("SIGKILL"), seconds * 1000);
-    child.on("error", reject);
-    child.on("close", (_code, signal) => {
-      clearTimeout(timer);
-      // What a processor has and the emulator has not is of no account here.
-      const said = Buffer.concat(errors)
-        .toString()
-        .replaceAll(/^.* TCG doesn't support requested feature: .*\n/gm, "");
-      resolve(signal ? `${said}${command}: ended after ${seconds} seconds\n` : said);
-    });
-  });
 }
