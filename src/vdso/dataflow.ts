@@ -92,7 +92,8 @@ const READS_ONLY =
   /^(cmp[bwlq]?|test[bwlq]?|bt[wlq]?|push[a-z]*|nop[a-z]*|prefetch.*|ver[rw]|j[a-z]+|call|ret|int|clflush.*|u?comis[sd])$/;
 
 const IMPLICIT_WRITES: readonly (readonly [pattern: RegExp, registers: readonly string[]])[] = [
-  [/^(cpuid|xgetbv|rdpmc|rdtsc)$/, ["ax", "bx", "cx", "dx"]],
+  [/^cpuid$/, ["ax", "bx", "cx", "dx"]],
+  [/^(xgetbv|rdpmc|rdtsc)$/, ["ax", "dx"]],
   [/^rdtscp$/, ["ax", "cx", "dx"]],
   [/^(i?mul|i?div)[bwlq]?$/, ["ax", "dx"]],
   [/^(cltd|cqto|cwtd)$/, ["dx"]],
