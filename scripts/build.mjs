@@ -1,7 +1,8 @@
 // Compiles src/ to dist/: the library as modules with their types, and the command line as one file a verb in dist/bin/,
 // because reading and compiling the whole program costs a short verb more than all that it does.
 import { spawnSync } from "node:child_process";
-import { readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -48,3 +49,16 @@ await build({
   banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' },
   logLevel: "warning",
 });
+
+// The decoders: WebAssembly of packages that are needed for nothing else, beside the licences of what is in them.
+const wasm = join(root, "dist/wasm");
+const { resolve } = createRequire(import.meta.url);
+rmSync(wasm, { recursive: true, force: true });
+mkdirSync(wasm, { recursive: true });
+copyFileSync(resolve("node-liblzma/wasm/liblzma.wasm"), join(wasm, "liblzma.wasm"));
+// zstddec has its module in the text of its program.
+const zstddec = readFileSync(resolve("zstddec/stream"), "utf8");
+const [, encoded] = /^const wasm = "([A-Za-z0-9+/=]+)";$/m.exec(zstddec) ?? [];
+if (!encoded) throw new Error("zstddec has no WebAssembly where it used to be");
+writeFileSync(join(wasm, "zstd.wasm"), Buffer.from(encoded, "base64"));
+copyFileSync(join(dirname(resolve("zstddec/stream")), "../LICENSE"), join(wasm, "zstd.LICENSE"));

@@ -1,3 +1,4 @@
+import { FormatError } from "../bytes/error.js";
 import type { Reader } from "../bytes/reader.js";
 import { NT_GNU_BUILD_ID } from "./constants.js";
 
@@ -15,12 +16,31 @@ export interface Note {
  * means 4. Trailing bytes that cannot hold a note are padding. Throws `FormatError` on sizes beyond the end.
  */
 export function readNotes(reader: Reader, align: number): Note[] {
-  const unit = align === 8 ? 8 : 4;
+  if (align !== 8) return readPadded(reader, 4);
+  try {
+    return readPadded(reader, 8);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    // A linker that merges notes of both kinds (riscv's vDSO of Linux 7.2) says 8, and pads only those that are so.
+    try {
+      return readPadded(reader, 4, { skipZeros: true });
+    } catch {
+      throw error;
+    }
+  }
+}
+
+/** Reads notes padded to `unit` bytes; `skipZeros` takes a zero where a note should start for padding. */
+function readPadded(reader: Reader, unit: 4 | 8, { skipZeros = false } = {}): Note[] {
   const padded = (size: number) => Math.ceil(size / unit) * unit;
   const notes: Note[] = [];
   let at = 0;
   while (at + 12 <= reader.length) {
     const namesz = reader.u32At(at);
+    if (skipZeros && namesz === 0) {
+      at += 4;
+      continue;
+    }
     const descsz = reader.u32At(at + 4);
     const type = reader.u32At(at + 8);
     const nameBytes = reader.bytesAt(at + 12, namesz);

@@ -17,7 +17,7 @@ const TARGET_HELP = "self, a process id, an ABI (i386, x86_64), or the path of a
 
 /** The first bytes of a file. */
 export interface Head {
-  /** At most a mebibyte. */
+  /** At most a mebibyte, and one byte more where these are not all: nothing that was read of a pipe is lost. */
   readonly bytes: Uint8Array;
   /** Whether these are all. */
   readonly complete: boolean;
@@ -46,7 +46,7 @@ export function readHead(path: string, name: string, { patience = PATIENCE_MS } 
       if (got === 0) break;
       length += got;
     }
-    return { bytes: bytes.slice(0, Math.min(length, MAX_FILE)), complete: length <= MAX_FILE };
+    return { bytes: bytes.slice(0, length), complete: length <= MAX_FILE };
   } catch (error) {
     if (error instanceof TargetError || error instanceof ProcessError) throw error;
     throw fileError(name, error);
@@ -77,7 +77,8 @@ const FILE_REASONS: Readonly<Record<string, string>> = {
   ELOOP: "too many symbolic links",
 };
 
-function fileError(name: string, error: unknown): Error {
+/** The system's refusal of a file as {@link ProcessError}, in a sentence; any other error is thrown as it is. */
+export function fileError(name: string, error: unknown): Error {
   const code = (error as NodeJS.ErrnoException).code;
   if (typeof code !== "string") throw error;
   const hint = code === "ENOENT" && !name.includes("/") ? `; a target is ${TARGET_HELP}` : "";

@@ -2,12 +2,13 @@ import { FormatError } from "../bytes/error.js";
 import { ET_DYN, ET_EXEC } from "../elf/constants.js";
 import { ElfFile } from "../elf/file.js";
 import { isElf, readHeader } from "../elf/header.js";
+import { sniff } from "../kernel/format.js";
 import { hostLittleEndian, LiveProcess } from "../linux/live.js";
 import { ProcessError } from "../linux/process.js";
 import { type Abi, abiOf, parseAbi } from "../vdso/abi.js";
 import { isVdso } from "../vdso/image.js";
 import { readHead } from "./read-head.js";
-import { imageTarget, ProcessTarget, type Target, TargetError } from "./target.js";
+import { type ImageTarget, imageOf, imageTarget, ProcessTarget, type Target, TargetError } from "./target.js";
 
 /** The ABI of this machine's own programs, as Node names it. */
 const NODE_ARCHITECTURES: Partial<Record<NodeJS.Architecture, Abi>> = {
@@ -26,16 +27,37 @@ export const hostAbi: Abi | undefined =
 
 /**
  * Finds what a word names: nothing or `self` (this process), a process id, an ABI (a fresh process of it, started by
- * the agent), `-` (standard input) or a path, told by content. Close the target when done.
+ * the agent), `-` (standard input) or a path, told by content. A kernel file gives a target for each image in it, or
+ * for those of `abi`; of anything else `abi` is what the image has to be of. Close the targets when done.
  *
  * Throws {@link TargetError}, `ProcessError`, `AgentError` or `FormatError`, each a sentence that names the target.
  */
-export async function resolveTarget(word: string | undefined): Promise<Target> {
-  if (word === undefined || word === "self") return processTarget(process.pid, "this process");
-  if (/^\d+$/.test(word)) return processTarget(parsePid(word));
+export async function resolveTargets(word: string | undefined, abi?: Abi): Promise<[Target, ...Target[]]> {
+  const all = await findTargets(word);
+  if (abi === undefined) return all;
+  const [first, ...rest] = all.filter(({ image }) => image.abi === abi);
+  if (first) return [first, ...rest];
+  for (const target of all) await target.close();
+  const found = all.map(({ image }) => image.abi).join(", ");
+  throw new TargetError(`${word ?? "self"} has no image of ${abi}: ${found} is what it has`);
+}
+
+/** As {@link resolveTargets}, for a word that names one image; throws {@link TargetError} where it has several. */
+export async function resolveTarget(word: string | undefined, abi?: Abi): Promise<Target> {
+  const [target, ...others] = await resolveTargets(word, abi);
+  if (others.length === 0) return target;
+  for (const one of [target, ...others]) await one.close();
+  throw new TargetError(
+    `${word} has several images (${[target, ...others].map(({ image }) => image.abi).join(", ")}): say which`,
+  );
+}
+
+async function findTargets(word: string | undefined): Promise<[Target, ...Target[]]> {
+  if (word === undefined || word === "self") return [processTarget(process.pid, "this process")];
+  if (/^\d+$/.test(word)) return [processTarget(parsePid(word))];
   const abi = parseAbi(word);
-  if (abi) return freshProcess(abi);
-  return fileTarget(word);
+  if (abi) return [await freshProcess(abi)];
+  return fileTargets(word);
 }
 
 function requireLinux(what: string): void {
@@ -90,15 +112,15 @@ async function freshProcess(abi: Abi): Promise<ProcessTarget> {
 function describeContent(bytes: Uint8Array): string {
   const text = new TextDecoder("latin1").decode(bytes.subarray(0, 8));
   if (bytes.length === 0) return "is empty";
-  if (text.startsWith("!<arch>")) return "is an archive (a .deb or .a), which cannot be read yet";
   if (text.startsWith("MDMP")) return "is a minidump, which cannot be read yet";
   if (text.startsWith("#!")) return "is a script; name the program that runs it";
-  return "is neither an ELF file nor anything else that holds a vDSO";
+  return "is neither an ELF file nor a kernel nor anything else that holds a vDSO";
 }
 
-async function fileTarget(path: string): Promise<Target> {
+async function fileTargets(path: string): Promise<[Target, ...Target[]]> {
   const name = path === "-" ? "standard input" : path;
   const { bytes, complete } = readHead(path, name);
+  if (sniff(bytes) !== undefined) return kernelTargets(path, name, bytes);
   if (!isElf(bytes)) throw new TargetError(`${name} ${describeContent(bytes)}`);
   try {
     const { header } = readHeader(bytes);
@@ -109,12 +131,28 @@ async function fileTarget(path: string): Promise<Target> {
     if (abi === undefined) {
       throw new TargetError(`${name} is an ELF file of machine ${header.e_machine}, which has no vDSO`);
     }
-    if (complete && isVdso(new ElfFile(bytes, { mapped: true }))) return imageTarget(name, bytes);
-    return await programTarget(name, abi);
+    if (complete && isVdso(new ElfFile(bytes, { mapped: true }))) return [imageTarget(name, bytes)];
+    return [await programTarget(name, abi)];
   } catch (error) {
     if (error instanceof FormatError) throw new TargetError(`${name}: ${error.message}`, { cause: error });
     throw error;
   }
+}
+
+/** The images of a kernel file, or of a package of one; `head` is what of the file has been read. */
+async function kernelTargets(path: string, name: string, head: Uint8Array): Promise<[Target, ...Target[]]> {
+  const { nothingFound, readKernelFile } = await import("./kernel-file.js");
+  const file = await readKernelFile(path, path === "-" ? { head } : {});
+  const notes = file.problems.map(({ message }) => `${name}: ${message}`);
+  const [first, ...rest] = file.kernels.flatMap((kernel) =>
+    kernel.images.map(({ image }): ImageTarget => {
+      // Nothing but the ABI tells the images of one kernel apart; but a package may have several kernels.
+      const kernelName = file.kernels.length > 1 && kernel.name !== undefined ? `${name}, ${kernel.name}` : name;
+      return imageOf(file.images.length > 1 ? `${kernelName} (${image.abi})` : name, image, { kernel, notes });
+    }),
+  );
+  if (!first) throw nothingFound(path, file);
+  return [first, ...rest];
 }
 
 /** A program: the vDSO that it would get is that of a fresh process of its ABI. */

@@ -1,3 +1,4 @@
+import type { FoundKernel } from "../kernel/find.js";
 import type { AuxvEntry } from "../linux/auxv.js";
 import type { Mapping } from "../linux/maps.js";
 import { ProcessError, type ProcessView } from "../linux/process.js";
@@ -23,6 +24,8 @@ export interface ImageTarget {
   /** As messages name it: the path. */
   readonly name: string;
   readonly image: VdsoImage;
+  /** The kernel that it was found in: it is as the build made it, before any patching. Absent for a file of its own. */
+  readonly kernel?: FoundKernel;
   readonly location: undefined;
   readonly bias: undefined;
   /** Remarks on how the target was understood. */
@@ -136,5 +139,15 @@ export function imageTarget(name: string, bytes: Uint8Array): ImageTarget {
   if (!isVdso(image.elf)) {
     throw new TargetError(`${name} is an ELF file of ${image.abi}, but no vDSO image`);
   }
-  return { kind: "image", name, image, location: undefined, bias: undefined, notes: [], close: async () => {} };
+  return imageOf(name, image);
+}
+
+/** A target of an image that was read already. */
+export function imageOf(
+  name: string,
+  image: VdsoImage,
+  { kernel, notes = [] }: Partial<Pick<ImageTarget, "kernel" | "notes">> = {},
+): ImageTarget {
+  const nowhere = { location: undefined, bias: undefined, close: async () => {} };
+  return { kind: "image", name, image, notes, ...nowhere, ...(kernel && { kernel }) };
 }

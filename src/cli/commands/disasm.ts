@@ -5,7 +5,7 @@ import { disasm } from "../../verbs/disasm.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
 import { refuseTogether, refuseWithout } from "../exclusive.js";
-import { gnuName, withTarget } from "../with-target.js";
+import { ABI_OPTION, gnuName, showEach } from "../with-target.js";
 
 export const command: Command = {
   name: "disasm",
@@ -18,6 +18,7 @@ export const command: Command = {
     gnu: { type: "boolean", help: "the text of objdump -d" },
     "start-address": { type: "string", value: "ADDRESS", help: "with --gnu: from this address as linked" },
     "stop-address": { type: "string", value: "ADDRESS", help: "with --gnu: up to this one" },
+    ...ABI_OPTION,
   },
   examples: [
     ["linux-gate disasm i386 __kernel_vsyscall", "the article's question: which way into the kernel?"],
@@ -28,32 +29,29 @@ export const command: Command = {
   run: async (invocation) => {
     refuseTogether(invocation, "gnu", ["json"]);
     refuseWithout(invocation, ["start-address", "stop-address"], "gnu");
-    return withTarget(invocation.positionals[0], invocation.output, async (target) => {
+    const gnu = invocation.flag("gnu");
+    const show = async (target: Target) => {
       const decoder = await quickDecoderFor(target.image.abi);
       if (!decoder) throw new TargetError(`the instructions of ${target.image.abi} are not decoded yet: only x86 is`);
-      if (invocation.flag("gnu")) return gnu(invocation, target, decoder);
-      const result = disasm(target, decoder, { symbols: invocation.positionals.slice(1) });
-      if (invocation.json) invocation.output.json(result);
-      else invocation.output.text(renderDisasm(result, invocation.output.style));
-      return 0;
-    });
+      const data = () => disasm(target, decoder, { symbols: invocation.positionals.slice(1) });
+      const own = () => renderDisasm(data(), invocation.output.style);
+      return { data, text: () => (gnu ? gnuText(invocation, target, decoder) : own()) };
+    };
+    return showEach(invocation, show, { titled: !gnu });
   },
 };
 
-async function gnu({ positionals, text, output }: Invocation, target: Target, decoder: Decoder): Promise<number> {
+async function gnuText({ positionals, text }: Invocation, target: Target, decoder: Decoder): Promise<string> {
   const { gnuDisassembly } = await import("../../render/gnu/disassembly.js");
   const startAddress = address(text("start-address"), "--start-address");
   const stopAddress = address(text("stop-address"), "--stop-address");
   const symbols = positionals.slice(1);
-  output.text(
-    gnuDisassembly(target.image.elf, decoder, {
-      fileName: gnuName(target),
-      ...(symbols.length > 0 && { symbols }),
-      ...(startAddress !== undefined && { startAddress }),
-      ...(stopAddress !== undefined && { stopAddress }),
-    }),
-  );
-  return 0;
+  return gnuDisassembly(target.image.elf, decoder, {
+    fileName: gnuName(target),
+    ...(symbols.length > 0 && { symbols }),
+    ...(startAddress !== undefined && { startAddress }),
+    ...(stopAddress !== undefined && { stopAddress }),
+  });
 }
 
 function address(text: string | undefined, option: string): bigint | undefined {

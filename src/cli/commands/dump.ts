@@ -2,7 +2,7 @@ import { hex } from "../../bytes/hex.js";
 import { dump } from "../../verbs/dump.js";
 import { type Command, UsageError } from "../command.js";
 import { isTerminal } from "../output.js";
-import { withTarget } from "../with-target.js";
+import { ABI_OPTION, onlyOne, withTargets } from "../with-target.js";
 import { isTerminalFile, writeWhole } from "../write-file.js";
 
 export const command: Command = {
@@ -12,7 +12,10 @@ export const command: Command = {
   description:
     "Writes all bytes that are mapped at the vDSO, as the kernel patched them at boot, to a file or to standard output.\n" +
     "The size is that of the mapping, not one computed from the ELF header.",
-  options: { output: { type: "string", short: "o", value: "FILE", help: "where to write; - for standard output" } },
+  options: {
+    output: { type: "string", short: "o", value: "FILE", help: "where to write; - for standard output" },
+    ...ABI_OPTION,
+  },
   examples: [
     ["linux-gate dump -o linux-gate.dso", "the image of this machine's own ABI"],
     ["linux-gate dump i386 -o linux-gate.dso", "the real linux-gate.so.1"],
@@ -24,8 +27,8 @@ export const command: Command = {
     if (file === "-" ? isTerminal(1) && !json : isTerminalFile(file)) {
       throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
     }
-    return withTarget(positionals[0], output, (target) => {
-      const result = dump(target);
+    return withTargets(positionals[0], { abi: text("abi"), output }, (targets) => {
+      const result = dump(onlyOne(targets));
       if (json && file === "-") {
         output.json(result);
         return 0;

@@ -2,7 +2,7 @@ import { renderExplain } from "../../render/explain.js";
 import { explain } from "../../verbs/explain.js";
 import type { Command } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
-import { withTarget } from "../with-target.js";
+import { ABI_OPTION, showEach } from "../with-target.js";
 
 export const command: Command = {
   name: "explain",
@@ -11,18 +11,16 @@ export const command: Command = {
   description:
     "Says in words which way into the kernel the image takes and what each function does. Nothing of it is canned: the\n" +
     "code is decoded and followed, and what is said is what was found in it.",
-  options: {},
+  options: ABI_OPTION,
   examples: [
     ["linux-gate explain i386", "linux-gate.so.1 of this machine"],
     ["linux-gate explain", "the image of this machine's own ABI"],
     ["linux-gate explain image.so", "one from elsewhere"],
   ],
   arity: [0, 1],
-  run: ({ positionals, output, json }) =>
-    withTarget(positionals[0], output, async (target) => {
+  run: (invocation) =>
+    showEach(invocation, async (target) => {
       const result = explain(target, await quickDecoderFor(target.image.abi));
-      if (json) output.json(result);
-      else output.text(renderExplain(result, output.style));
-      return 0;
+      return { data: () => result, text: () => renderExplain(result, invocation.output.style) };
     }),
 };

@@ -1,25 +1,23 @@
 import { gnuFile } from "../../render/gnu/file.js";
 import { identify } from "../../verbs/identity.js";
 import type { Command } from "../command.js";
-import { withTarget } from "../with-target.js";
+import { ABI_OPTION, showEach } from "../with-target.js";
 
 export const command: Command = {
   name: "file",
   summary: "what kind of file the image is",
   usage: "[TARGET]",
   description: "Says of the image what file -b says of a file with its bytes.",
-  options: {},
+  options: ABI_OPTION,
   examples: [
     ["linux-gate file", "of this machine's own ABI"],
     ["linux-gate file i386", "of linux-gate.so.1"],
     ["linux-gate file image.so --json", "with build-id, SONAME and kernel version apart"],
   ],
   arity: [0, 1],
-  run: ({ positionals, output, json }) =>
-    withTarget(positionals[0], output, ({ name, image, notes }) => {
-      const line = gnuFile(image.elf);
-      if (json) output.json({ target: name, file: line, identity: identify(image), notes });
-      else output.text(`${line}\n`);
-      return 0;
+  run: (invocation) =>
+    showEach(invocation, ({ name, image, notes }) => {
+      const file = gnuFile(image.elf);
+      return { data: () => ({ target: name, file, identity: identify(image), notes }), text: () => `${file}\n` };
     }),
 };

@@ -5,7 +5,7 @@ import type { VdsoImage } from "../../vdso/image.js";
 import { type ReportPart, report } from "../../verbs/report.js";
 import { type Command, isExpected, UsageError } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
-import { withTarget } from "../with-target.js";
+import { ABI_OPTION, withTargets } from "../with-target.js";
 import { writeWhole } from "../write-file.js";
 
 export const command: Command = {
@@ -16,7 +16,10 @@ export const command: Command = {
     "Shows every step of the article for a target: where the vDSO is mapped, what the auxiliary vector says, what the\n" +
     "image is, its functions, and the instructions of its entry with the answer to the article's question. Without a\n" +
     "target: for this machine's own ABI and, where the kernel runs 32-bit programs, for i386 too.",
-  options: { html: { type: "string", value: "FILE", help: "as one self-contained page; - for standard output" } },
+  options: {
+    html: { type: "string", value: "FILE", help: "as one self-contained page; - for standard output" },
+    ...ABI_OPTION,
+  },
   examples: [
     ["linux-gate report", "of this machine"],
     ["linux-gate report i386", "of linux-gate.so.1 alone"],
@@ -30,10 +33,10 @@ export const command: Command = {
     const asked: ReportPart[] = [];
     for (const word of words) {
       // One of several that cannot be had must not take the others with it.
-      asked.push(await partOf(word, (error) => words.length > 1 && isExpected(error)));
+      asked.push(...(await partsOf(word, text("abi"), (error) => words.length > 1 && isExpected(error))));
     }
     const withI386 = positionals.length === 0 && hostAbi === "x86_64";
-    const parts = withI386 ? [...asked, await partOf("i386", isAgentError)] : asked;
+    const parts = withI386 ? [...asked, ...(await partsOf("i386", undefined, isAgentError))] : asked;
     // Of files alone, this machine is no part of the story.
     const whole = { ...(parts.some((part) => part.process) && { host: host() }), parts };
     if (file !== undefined) {
@@ -65,12 +68,21 @@ function isAgentError(error: unknown): boolean {
   return error instanceof Error && error.name === "AgentError";
 }
 
-/** The part of one target; where it cannot be had and `tell` says so, a part that says why. */
-async function partOf(word: string, tell: (error: unknown) => boolean): Promise<ReportPart> {
+/** A part for each image of one target; where it cannot be had and `tell` says so, one that says why. */
+async function partsOf(
+  word: string,
+  abi: string | undefined,
+  tell: (error: unknown) => boolean,
+): Promise<readonly ReportPart[]> {
   try {
-    return await withTarget(word, { remark: () => {} }, (target) => report(target, decoderOf));
+    // What is odd about a target is part of its report.
+    return await withTargets(word, { abi, output: { remark: () => {} } }, async (targets) => {
+      const parts: ReportPart[] = [];
+      for (const target of targets) parts.push(await report(target, decoderOf));
+      return parts;
+    });
   } catch (error) {
     if (!tell(error) || !(error instanceof Error)) throw error;
-    return { target: word, problem: error.message, missing: [], notes: [] };
+    return [{ target: word, problem: error.message, missing: [], notes: [] }];
   }
 }
