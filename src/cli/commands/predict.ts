@@ -1,0 +1,224 @@
+import { readFileSync } from "node:fs";
+import { renderInForce, renderMatrix, renderPrediction, renderTimeline } from "../../render/predict.js";
+import { resolveTargets } from "../../targets/resolve.js";
+import { type Target, TargetError } from "../../targets/target.js";
+import { type Cpu, parseCpuinfo } from "../../vdso/cpu.js";
+import { CPU_MODELS, findCpu } from "../../vdso/cpu-models.js";
+import { matrix, matrixCpus, timeline } from "../../verbs/matrix.js";
+import { type BootQuestion, type InForceResult, inForce, type PredictResult, predict } from "../../verbs/predict.js";
+import { type Command, type Invocation, UsageError } from "../command.js";
+import { refuseTogether } from "../exclusive.js";
+import { isTerminal } from "../output.js";
+import { ABI_OPTION, onlyOne, withTargets } from "../with-target.js";
+import { isTerminalFile, writeWhole } from "../write-file.js";
+
+export const command: Command = {
+  name: "predict",
+  summary: "the image as the kernel will patch it at boot, for a processor and a command line",
+  usage: "[TARGET] [--cpu NAME|--cpuinfo FILE|--here] [--cmdline TEXT] [-o FILE] | --matrix | --timeline KERNEL…",
+  description:
+    "A kernel file has its vDSO images unpatched. At boot the kernel puts instructions in place that its processor has:\n" +
+    "the way into the kernel, a barrier before the counter, a faster getcpu. This tells the outcome byte for byte, with\n" +
+    "the reason for each place; -o writes the image. Names of features are read from the code that stands for them, since\n" +
+    "their numbers move between releases; what cannot be told is said, and then -o refuses.\n" +
+    "Without a processor, a process or a mapped image is read for what its kernel put in place, and so saw.",
+  options: {
+    cpu: { type: "string", value: "NAME", help: "a processor by name: 486, pentium-pro, core2, epyc, hygon, …" },
+    cpuinfo: {
+      type: "string",
+      value: "FILE",
+      help: "the text of /proc/cpuinfo, or some of its lines; - for standard input",
+    },
+    here: { type: "boolean", help: "this machine's processor" },
+    cmdline: {
+      type: "string",
+      value: "TEXT",
+      help: "the kernel's command line: clearcpuid=, setcpuid=, vdso=, vdso32=, fred=",
+    },
+    width: { type: "string", value: "32|64", help: "of the kernel, where the image does not tell" },
+    matrix: { type: "boolean", help: "the choices on a table of processors" },
+    timeline: { type: "boolean", help: "the way in across kernels, and a table of processors" },
+    output: { type: "string", short: "o", value: "FILE", help: "write the predicted image; - for standard output" },
+    ...ABI_OPTION,
+  },
+  examples: [
+    ["linux-gate predict /boot/vmlinuz-6.1.0-50-amd64 --cpu epyc", "what every process will see"],
+    ["linux-gate predict vmlinuz --abi i386 --cpu core2 -o linux-gate.so", "the predicted image"],
+    ["linux-gate predict vmlinuz --here --cmdline 'clearcpuid=rdtscp'", "on this machine, without a feature"],
+    ["linux-gate predict vmlinuz --matrix", "the article's history, for one kernel"],
+    ["linux-gate predict i386", "what this machine's kernel saw of the processor"],
+  ],
+  arity: [0, 100],
+  run: (invocation) => {
+    refuseTogether(invocation, "cpu", ["cpuinfo", "here"]);
+    refuseTogether(invocation, "cpuinfo", ["here"]);
+    refuseTogether(invocation, "matrix", ["timeline", "output", "cpu", "cpuinfo", "here"]);
+    refuseTogether(invocation, "timeline", ["output", "abi"]);
+    if (invocation.flag("timeline")) return runTimeline(invocation);
+    if (invocation.positionals.length > 1) throw new UsageError("several targets go with --timeline only");
+    return withTargets(
+      invocation.positionals[0],
+      { abi: invocation.text("abi"), output: invocation.output },
+      (targets) => (invocation.flag("matrix") ? runMatrix(invocation, targets) : runPredict(invocation, targets)),
+    );
+  },
+};
+
+/** What is asked, but for the processor. */
+function questionOf({ text }: Invocation): Omit<BootQuestion, "cpu"> {
+  const width = text("width");
+  if (width !== undefined && width !== "32" && width !== "64") {
+    throw new UsageError(`--width is ${JSON.stringify(width)}; it is 32 or 64`);
+  }
+  return { cmdline: text("cmdline"), width: width === undefined ? undefined : width === "32" ? 32 : 64 };
+}
+
+/** The processor that was named; `undefined` where none was. */
+function cpuOf({ text, flag }: Invocation): Cpu | undefined {
+  const name = text("cpu");
+  const file = text("cpuinfo");
+  if (name !== undefined) {
+    const cpu = findCpu(name);
+    if (cpu) return cpu;
+    const names = CPU_MODELS.map(({ names: [first] }) => first).join(", ");
+    throw new UsageError(`--cpu is ${JSON.stringify(name)}, which has no entry here; there are ${names}`);
+  }
+  if (file !== undefined) return parseCpuinfo(readText(file === "-" ? 0 : file, file));
+  return flag("here") ? parseCpuinfo(readText("/proc/cpuinfo", "/proc/cpuinfo")) : undefined;
+}
+
+function readText(from: string | 0, name: string): string {
+  try {
+    return readFileSync(from, "utf8");
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (typeof code !== "string") throw error;
+    throw new TargetError(`${name === "-" ? "standard input" : name} cannot be read (${code})`, { cause: error });
+  }
+}
+
+function runPredict(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
+  const { text, json, output } = invocation;
+  const cpu = cpuOf(invocation);
+  const file = text("output");
+  const question = questionOf(invocation);
+  if (!cpu) {
+    if (file !== undefined) throw new UsageError("-o needs a processor: --cpu NAME, --cpuinfo FILE or --here");
+    return runInForce(invocation, targets);
+  }
+  if (file !== undefined) {
+    onlyOne(targets);
+    if (file === "-" ? isTerminal(1) : isTerminalFile(file)) {
+      throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
+    }
+  }
+  const results = predict(targets, { ...question, cpu });
+  for (const result of results) checkWidth(result, question.width);
+  if (file !== undefined) writePrediction(results[0] as PredictResult, file, invocation);
+  else if (json) output.json(results.length > 1 ? { images: results.map(plain) } : plain(results[0] as PredictResult));
+  else
+    output.text(
+      results
+        .map((result) => titled(result, targets, output.style.bold) + renderPrediction(result, output.style))
+        .join("\n"),
+    );
+  return results.every(({ bytes, notMapped }) => bytes !== undefined || notMapped !== undefined) ? 0 : 1;
+}
+
+/** Throws {@link UsageError} where the width of the kernel is not known, or is another than was named. */
+function checkWidth(
+  { target, width }: { readonly target: string; readonly width: 32 | 64 | undefined },
+  asked: 32 | 64 | undefined,
+): void {
+  if (width === undefined) {
+    throw new UsageError(`${target} does not tell whether its kernel has 32 or 64 bits: name it with --width`);
+  }
+  if (asked !== undefined && asked !== width) {
+    throw new UsageError(`--width is ${asked}, but ${target} is of a ${width}-bit kernel`);
+  }
+}
+
+/** Several images stand under their names. */
+function titled({ target }: { readonly target: string }, targets: readonly Target[], bold: (text: string) => string) {
+  return targets.length > 1 ? `${bold(`${target}:`)}\n` : "";
+}
+
+/** Without the image itself, which -o writes. */
+function plain({ bytes: _, ...result }: PredictResult): object {
+  return result;
+}
+
+function writePrediction(result: PredictResult, file: string, { output, json }: Invocation): void {
+  const { bytes, target, notMapped } = result;
+  if (notMapped !== undefined) throw new TargetError(`${target}: ${notMapped}`);
+  if (!bytes) {
+    const sites = result.sites.filter(({ after }) => !after);
+    const first = sites[0];
+    throw new TargetError(
+      `${target}: ${sites.length} of ${result.sites.length} sites are not determined, so that nothing is written` +
+        `${first?.undetermined === undefined ? "" : ` (${first.undetermined})`}`,
+    );
+  }
+  if (file === "-") {
+    output.bytes(bytes);
+    return;
+  }
+  writeWhole(file, bytes);
+  if (json) output.json({ ...plain(result), file, size: bytes.length });
+  else output.remark(`${file}: ${bytes.length} bytes`);
+}
+
+function runInForce({ json, output }: Invocation, targets: readonly [Target, ...Target[]]): number {
+  const results = targets.flatMap((target): InForceResult[] => {
+    const read = inForce(target);
+    if (!read && targets.length > 1) return [];
+    if (!read)
+      throw new TargetError(`${target.name}: the image has no alternatives, so that its kernel patches nothing`);
+    if (read.pristine || (target.kind === "image" && target.kernel)) {
+      throw new UsageError(
+        `${target.name} is as the kernel's build made it: name a processor with --cpu NAME, --cpuinfo FILE or --here`,
+      );
+    }
+    return [read];
+  });
+  if (json) output.json(results.length > 1 ? { images: results } : (results[0] as object));
+  else
+    output.text(
+      results
+        .map((result) => titled(result, targets, output.style.bold) + renderInForce(result, output.style))
+        .join("\n"),
+    );
+  return 0;
+}
+
+function runMatrix(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
+  const { json, output } = invocation;
+  const question = questionOf(invocation);
+  const results = targets.map((target) => matrix(target, matrixCpus(target), question));
+  for (const result of results) checkWidth(result, question.width);
+  if (json) output.json(results.length > 1 ? { images: results } : (results[0] as object));
+  else
+    output.text(
+      results
+        .map((result) => titled(result, targets, output.style.bold) + renderMatrix(result, output.style))
+        .join("\n"),
+    );
+  return 0;
+}
+
+async function runTimeline(invocation: Invocation): Promise<number> {
+  const { positionals, json, output } = invocation;
+  if (positionals.length === 0) throw new UsageError("--timeline needs one kernel or more");
+  const groups: Target[][] = [];
+  try {
+    for (const word of positionals) groups.push(await resolveTargets(word));
+    const cpu = cpuOf(invocation);
+    const first = groups[0]?.[0] as Target;
+    const result = timeline(groups, cpu ? [cpu] : matrixCpus(first), questionOf(invocation));
+    if (json) output.json(result);
+    else output.text(renderTimeline(result, output.style));
+    return 0;
+  } finally {
+    for (const target of groups.flat()) await target.close();
+  }
+}
