@@ -3,6 +3,7 @@
 import { rmSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { allPrograms, library, onAFile, onAProcess, wholeProcesses } from "./article.mjs";
+import { kernelFiles, predictions, verification } from "./choice.mjs";
 import { missed, RUNS, scratch } from "./measure.mjs";
 
 console.log(
@@ -14,6 +15,9 @@ try {
   await onAProcess();
   allPrograms();
   await library();
+  await kernelFiles();
+  predictions();
+  await verification();
 } finally {
   for (const file of [scratch, `${scratch}.gdb`]) rmSync(file, { force: true });
 }

@@ -38,9 +38,12 @@ export type { Segment } from "./elf/segment.js";
 export type { ElfSymbol, SymbolVersion } from "./elf/symbol.js";
 export type { VersionDefinition, VersionNeed } from "./elf/version.js";
 export type { Decoder, Flow, Instruction, MemoryOperand, Operand } from "./isa/instruction.js";
+export type { Compression } from "./kernel/compression.js";
+export { type FoundImage, type FoundKernel, type KernelFile, type Layer, searchKernel } from "./kernel/find.js";
+export { decompress } from "./kernel/load.js";
 export { type AuxvEntry, type AuxvKind, auxvTag, auxvValue, auxvWordSize, parseAuxv } from "./linux/auxv.js";
 export { hwcapNames } from "./linux/hwcap.js";
-export type { Cpu } from "./linux/ldso/cpu.js";
+export type { Cpu as LoaderCpu } from "./linux/ldso/cpu.js";
 export type { LoaderFiles } from "./linux/ldso/files.js";
 export { liveCpu, liveFiles } from "./linux/ldso/live.js";
 export { ObjectStore } from "./linux/ldso/store.js";
@@ -50,19 +53,24 @@ export { LiveProcess, type ProcessState } from "./linux/live.js";
 export { explainMapping, type Mapping, mappingAt, parseMaps, parseMapsLine } from "./linux/maps.js";
 export { ProcessError, type ProcessView } from "./linux/process.js";
 export { renderAuxv } from "./render/auxv.js";
+export { renderDiff } from "./render/diff.js";
 export { renderDisasm } from "./render/disasm.js";
 export { renderExplain } from "./render/explain.js";
 export { type GnuDisassemblyOptions, gnuDisassembly } from "./render/gnu/disassembly.js";
 export { gnuDynamicSymbols } from "./render/gnu/dynamic-symbols.js";
 export { gnuFile } from "./render/gnu/file.js";
 export { renderReportHtml } from "./render/html/page.js";
+export { renderImages } from "./render/images.js";
 export { type LddTextOptions, lddProblems, lddText, lddTree, loadedText } from "./render/ldd.js";
 export { renderMaps } from "./render/maps.js";
+export { renderInForce, renderMatrix, renderPrediction, renderTimeline } from "./render/predict.js";
 export { type Report, type ReportHost, renderReport } from "./render/report.js";
 export { plainStyle, type Style, terminalStyle } from "./render/style.js";
 export { renderSymbols } from "./render/symbols.js";
+export { renderVerify } from "./render/verify.js";
 export { type Host, host } from "./targets/host.js";
-export { hostAbi, resolveTarget } from "./targets/resolve.js";
+export { nothingFound, type ReadOptions, readKernelFile } from "./targets/kernel-file.js";
+export { hostAbi, resolveTarget, resolveTargets } from "./targets/resolve.js";
 export {
   type ImageTarget,
   imageTarget,
@@ -72,6 +80,16 @@ export {
   TargetError,
 } from "./targets/target.js";
 export { type Abi, abiOf, parseAbi } from "./vdso/abi.js";
+export {
+  type Alternative,
+  type AlternativeTable,
+  alternativesOf,
+  type RecordSize,
+  type Site,
+} from "./vdso/alternatives.js";
+export { compareImageAbis, compareImages, type ImageComparison } from "./vdso/compare.js";
+export { type Cpu, parseCpuinfo } from "./vdso/cpu.js";
+export { CPU_MODELS, type CpuModel, findCpu } from "./vdso/cpu-models.js";
 export type { DataPage, DataPageKind } from "./vdso/data-pages.js";
 export type { DataAccess, FunctionFacts, KernelEntry, ProcessorRead } from "./vdso/facts.js";
 export type { Gate, GateStep, Mechanism, StepPurpose } from "./vdso/gate.js";
@@ -84,13 +102,23 @@ export {
   type VdsoImage,
 } from "./vdso/image.js";
 export { locateVdso, type VdsoLocation } from "./vdso/locate.js";
+export { type BootDescription, type PredictedSite, type Prediction, predictImage } from "./vdso/predict.js";
+export type { Finding, FindingId, Mark, Severity } from "./vdso/tamper/finding.js";
+export type { ReferenceImage } from "./vdso/tamper/reference.js";
+export { permittedVariants, type Variant, type VariantOptions } from "./vdso/variants.js";
 export { type AuxvResult, auxv, type DecodedAuxv } from "./verbs/auxv.js";
 export { decoderFor } from "./verbs/decoder.js";
+export { type DiffOptions, type DiffResult, diff } from "./verbs/diff.js";
 export { type DisasmBlock, type DisasmLine, type DisasmOptions, type DisasmResult, disasm } from "./verbs/disasm.js";
 export { type DumpResult, dump } from "./verbs/dump.js";
 export { type ExplainedGate, type ExplainResult, explain, type GateLine } from "./verbs/explain.js";
 export { type Identity, identify } from "./verbs/identity.js";
+export { type ImagesResult, images } from "./verbs/images.js";
 export { type LddOptions, type LddResult, type LoadedResult, ldd, lddAll, lddProcess } from "./verbs/ldd.js";
 export { type ExplainedMapping, type MapsResult, maps } from "./verbs/maps.js";
+export { type MatrixResult, matrix, matrixCpus, type TimelineResult, timeline } from "./verbs/matrix.js";
+export { type BootQuestion, type InForceResult, inForce, type PredictResult, predict } from "./verbs/predict.js";
 export { type ReportContent, type ReportPart, type ReportProcess, report } from "./verbs/report.js";
 export { type SymbolRow, type SymbolsResult, symbolRows, symbols } from "./verbs/symbols.js";
+export { Verifier, type VerifierOptions, type VerifyPass } from "./verbs/verify/live.js";
+export type { ProcessVerdict, Verdict, VerifySummary } from "./verbs/verify/result.js";

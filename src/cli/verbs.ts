@@ -54,4 +54,24 @@ export const VERBS: readonly VerbEntry[] = [
     summary: "the gate and each function in words, from the bytes found",
     load: async () => (await import("./commands/explain.js")).command,
   },
+  {
+    name: "images",
+    summary: "the images inside a kernel file, or a package or folder of kernels",
+    load: async () => (await import("./commands/images.js")).command,
+  },
+  {
+    name: "predict",
+    summary: "the image as the kernel patches it at boot, for any processor and command line",
+    load: async () => (await import("./commands/predict.js")).command,
+  },
+  {
+    name: "verify",
+    summary: "whether each process has the gate that the kernel put there",
+    load: async () => (await import("./commands/verify.js")).command,
+  },
+  {
+    name: "diff",
+    summary: "what two images have in common and what not",
+    load: async () => (await import("./commands/diff.js")).command,
+  },
 ];
