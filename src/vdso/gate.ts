@@ -125,17 +125,26 @@ export function readGate(image: VdsoImage, code: Code): Gate | undefined {
     steps,
     ...(restart && { restart: restart.target === undefined ? "int $0x80" : "jump" }),
     ...(landing !== undefined && { landing }),
-    alternatives: waysInAlternatives(image, code),
+    alternatives: waysInAlternatives(image, code, [behind(path.at(-1) as Instruction), entry]),
     sixthArgument: mechanism === "int $0x80" ? "register" : "stack",
   };
 }
 
-/** The ways into the kernel among the instructions that the kernel may put in place of others at boot. */
-function waysInAlternatives(image: VdsoImage, code: Code): Mechanism[] {
+/**
+ * The ways into the kernel among the instructions that the kernel may put in place of others at boot, and, since 7.0,
+ * behind the entry's return: there a fast way lies ready, from which boot may take the `int $0x80; ret` before it.
+ */
+function waysInAlternatives(
+  image: VdsoImage,
+  code: Code,
+  [end, entry]: readonly [end: bigint, entry: VdsoFunction],
+): Mechanism[] {
   const section = image.elf.section(".altinstr_replacement");
   if (!section) return [];
-  const instructions = code.range(section.sh_addr, section.sh_addr + BigInt(section.sh_size));
-  return [...new Set(instructions.flatMap((instruction) => mechanismOf(instruction) ?? []))];
+  const ready = code.range(end, entry.address + BigInt(entry.size));
+  const instead = code.range(section.sh_addr, section.sh_addr + BigInt(section.sh_size));
+  const fast = ready.filter((instruction) => mechanismOf(instruction) !== "int $0x80");
+  return [...new Set([...fast, ...instead].flatMap((instruction) => mechanismOf(instruction) ?? []))];
 }
 
 /** The instructions from the entry to its return, through forward jumps that come before the gate. */

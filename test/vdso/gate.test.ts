@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Code } from "../../src/vdso/code.js";
 import { type Gate, readGate } from "../../src/vdso/gate.js";
@@ -32,6 +33,14 @@ describe("the gate of i386 images", () => {
     expect(gate.sixthArgument).toBe(expected === "int $0x80" ? "register" : "stack");
     expect(gate.steps.at(-1)?.purpose.kind).toBe("return");
     expect(gate.steps.filter(({ purpose }) => purpose.kind === "other")).toEqual([]);
+  });
+
+  it("sees the fast ways that lie ready behind int $0x80 and a return", () => {
+    const path = new URL("../fixtures/boots/7.2-cloud-amd64__i386.so", import.meta.url);
+    const gate = gateOf(parseImage(new Uint8Array(readFileSync(path)))) as Gate;
+    expect(gate.mechanism).toBe("int $0x80");
+    expect(gate.steps.map(({ purpose }) => purpose.kind)).toEqual(["enter", "return"]);
+    expect(gate.alternatives).toEqual(["sysenter", "syscall"]);
   });
 
   it("returns behind the restart instruction", () => {
