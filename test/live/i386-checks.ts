@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { agentChecks } from "../agent/live-checks.js";
 import type { Check } from "./check.js";
+import { choiceChecks } from "./i386-choice-checks.js";
 import type { Subjects } from "./i386-subjects.js";
 
 /** Files that the checks leave in their folder, for referees that run elsewhere. */
@@ -26,6 +27,7 @@ const AT_SYSINFO = 32;
 /** What must hold where the kernel runs i386 programs, the agent's own promises first. */
 export const checks: readonly Check<Subjects>[] = [
   ...agentChecks("i386").map(({ name, run }) => ({ name: `the i386 agent ${name}`, run: () => run() })),
+  ...choiceChecks,
   {
     name: "maps PID --raw is, byte for byte, /proc/PID/maps",
     async run(subjects) {

@@ -67,7 +67,12 @@ export class Subjects {
 
   /** Runs linux-gate; throws where its status is not 0. */
   linuxGate(...words: readonly string[]): Promise<CommandOutput> {
-    return run(process.execPath, [...process.execArgv, this.#program, ...words]);
+    return this.linuxGateEnding(0, ...words);
+  }
+
+  /** Runs linux-gate; throws where its status is not this one. */
+  linuxGateEnding(status: number, ...words: readonly string[]): Promise<CommandOutput> {
+    return run(process.execPath, [...process.execArgv, this.#program, ...words], status);
   }
 
   /** Runs a referee; throws where its status is not 0. */
@@ -104,12 +109,13 @@ async function asleep(child: ChildProcess): Promise<void> {
   throw new Error(`${child.spawnfile} does not wait`);
 }
 
-function run(command: string, words: readonly string[]): Promise<CommandOutput> {
+function run(command: string, words: readonly string[], expected = 0): Promise<CommandOutput> {
   return new Promise((resolve, reject) => {
     execFile(command, words, { encoding: "buffer", maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
       const text = stderr.toString();
-      if (error) reject(new Error(`${command} ${words.join(" ")}: ${error.message}\n${stdout}${text}`));
-      else resolve({ stdout, stderr: text, status: 0 });
+      const status = error ? error.code : 0;
+      if (status === expected) resolve({ stdout, stderr: text, status });
+      else reject(new Error(`${command} ${words.join(" ")}: ${error?.message ?? "status 0"}\n${stdout}${text}`));
     });
   });
 }
