@@ -1,7 +1,7 @@
 // Compiles src/ to dist/: the library as modules with their types, and the command line as one file a verb in dist/bin/,
 // because reading and compiling the whole program costs a short verb more than all that it does.
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,11 +16,22 @@ const { status, error } = spawnSync(process.execPath, [join(root, "node_modules/
 if (error) throw error;
 if (status !== 0) process.exit(status ?? 1);
 
-/** Leaves verbs and help out of the file of those who load them, to be read when they are called. */
+/** Removes what was compiled of sources that have gone since: the package would have it. */
+function prune(compiled, sources) {
+  for (const entry of readdirSync(compiled, { withFileTypes: true })) {
+    const name = entry.name.replace(/\.(d\.ts|js)$/, "");
+    const source = join(sources, entry.isDirectory() ? name : `${name}.ts`);
+    const known = existsSync(source) || entry.name.startsWith(".") || ["bin", "wasm"].includes(entry.name);
+    if (!known) rmSync(join(compiled, entry.name), { recursive: true });
+    else if (entry.isDirectory() && existsSync(source)) prune(join(compiled, entry.name), source);
+  }
+}
+
+/** Leaves verbs, help and the reader of kernel files out of the file of those who load them, to be read when needed. */
 const apart = {
   name: "apart",
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\/(commands\/.*|help)\.js$/ }, ({ path, kind }) =>
+    onResolve({ filter: /^\.\/(commands\/.*|help|kernel-file)\.js$/ }, ({ path, kind }) =>
       kind === "dynamic-import"
         ? { path: `./${path.split("/").at(-1).replace(/\.js$/, ".cjs")}`, external: true }
         : null,
@@ -28,10 +39,16 @@ const apart = {
   },
 };
 
+prune(join(root, "dist"), join(root, "src"));
 rmSync(join(root, "dist/bin"), { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: ["dist/cli/main.js", "dist/cli/help.js", ...commands.map((name) => `dist/cli/commands/${name}.js`)],
+  entryPoints: [
+    "dist/cli/main.js",
+    "dist/cli/help.js",
+    "dist/targets/kernel-file.js",
+    ...commands.map((name) => `dist/cli/commands/${name}.js`),
+  ],
   outdir: "dist/bin",
   entryNames: "[name]",
   outExtension: { ".js": ".cjs" },

@@ -86,10 +86,12 @@ export {
   alternativesOf,
   type RecordSize,
   type Site,
-} from "./vdso/alternatives.js";
+} from "./vdso/boot/alternatives.js";
+export { type Cpu, parseCpuinfo } from "./vdso/boot/cpu.js";
+export { CPU_MODELS, type CpuModel, findCpu } from "./vdso/boot/cpu-models.js";
+export { type BootDescription, type PredictedSite, type Prediction, predictImage } from "./vdso/boot/predict.js";
+export { permittedVariants, type Variant, type VariantOptions } from "./vdso/boot/variants.js";
 export { compareImageAbis, compareImages, type ImageComparison } from "./vdso/compare.js";
-export { type Cpu, parseCpuinfo } from "./vdso/cpu.js";
-export { CPU_MODELS, type CpuModel, findCpu } from "./vdso/cpu-models.js";
 export type { DataPage, DataPageKind } from "./vdso/data-pages.js";
 export type { DataAccess, FunctionFacts, KernelEntry, ProcessorRead } from "./vdso/facts.js";
 export type { Gate, GateStep, Mechanism, StepPurpose } from "./vdso/gate.js";
@@ -102,10 +104,8 @@ export {
   type VdsoImage,
 } from "./vdso/image.js";
 export { locateVdso, type VdsoLocation } from "./vdso/locate.js";
-export { type BootDescription, type PredictedSite, type Prediction, predictImage } from "./vdso/predict.js";
 export type { Finding, FindingId, Mark, Severity } from "./vdso/tamper/finding.js";
 export type { ReferenceImage } from "./vdso/tamper/reference.js";
-export { permittedVariants, type Variant, type VariantOptions } from "./vdso/variants.js";
 export { type AuxvResult, auxv, type DecodedAuxv } from "./verbs/auxv.js";
 export { decoderFor } from "./verbs/decoder.js";
 export { type DiffOptions, type DiffResult, diff } from "./verbs/diff.js";

@@ -82,10 +82,17 @@ export const SIGNATURES: readonly Signature[] = [
   },
 ];
 
+/** Marks of a Zstandard frame with nothing to decompress, which parallel compressors write before each that has. */
+const SKIPPABLE = { lowest: 0x184d2a50, highest: 0x184d2a5f };
+
+/** Fewest bytes that the fields behind a signature have. */
+const MINIMUM_SIZE = 14;
+
 /** The compression of a stream, by its first {@link SIGNATURE_SIZE} bytes. */
 export function compressionOf(head: Uint8Array): Compression | undefined {
-  return SIGNATURES.find(
-    (signature) =>
-      signature.start.every((byte, i) => head[i] === byte) && head.length > 13 && signature.plausible(head),
-  )?.compression;
+  if (head.length < MINIMUM_SIZE) return undefined;
+  const magic = u32(head, 0);
+  if (magic >= SKIPPABLE.lowest && magic <= SKIPPABLE.highest) return "zstd";
+  return SIGNATURES.find(({ start, plausible }) => start.every((byte, i) => head[i] === byte) && plausible(head))
+    ?.compression;
 }

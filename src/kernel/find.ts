@@ -93,15 +93,18 @@ class Search {
   /** A stream whose bytes are counted, and end in an error where they are too many. */
   async *counted(stream: ByteStream, what: "read" | "decompressed"): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const chunk of stream) {
-      this.#spent[what] += chunk.length;
-      if (this.#spent[what] > this.#budget) {
-        throw new FormatError(
-          `Cannot search further: more than ${this.#budget} bytes would be ${what} (--max-size allows more)`,
-          this.#spent[what] - chunk.length,
-          this.#budget,
-        );
+      const room = this.#budget - this.#spent[what];
+      this.#spent[what] += Math.min(chunk.length, room);
+      if (chunk.length <= room) {
+        yield chunk;
+        continue;
       }
-      yield chunk;
+      if (room > 0) yield chunk.subarray(0, room);
+      throw new FormatError(
+        `Cannot search further: more than ${this.#budget} bytes would be ${what} (--max-size allows more)`,
+        this.#spent[what],
+        this.#budget,
+      );
     }
   }
 
@@ -136,7 +139,7 @@ class Search {
         return this.#archive(pull, [...path, { format: "tar", offset: 0 }]);
       case "compressed": {
         const { compression } = format;
-        this.#met.add(`${compression === "lzo" || compression === "lzma" ? "an" : "a"} ${compression} stream`);
+        this.#met.add(withArticle(`${compression} stream`));
         const inside = [...path, { format: compression, offset: pull.offset }];
         const inner = this.#decompressed(compression, pull);
         try {
@@ -154,7 +157,7 @@ class Search {
   async #kernelStream(pull: Pull, path: readonly Layer[], context: Context, format: Format | undefined) {
     const outer = this.#kernel;
     const name = formatName(format, await pull.peek(ELF_HEADER_SIZE));
-    if (!outer || format) this.#met.add(`${/^([aeiou]|s390)/i.test(name) ? "an" : "a"} ${name}`);
+    if (!outer || format) this.#met.add(withArticle(name));
     const kernel = outer ?? this.#begin(name, context.name);
     this.#describe(kernel, format);
     // What lies in a kernel's payload is its vmlinux, and has no offset of its own there.
@@ -178,6 +181,7 @@ class Search {
       }
       return done;
     }
+    if (format.size === 0) throw new FormatError(`Cannot read ${format.name}: its payload has no bytes`, format.offset);
     await pull.skip(format.offset - pull.offset, format.name);
     const payload = new Pull(pull.limited(format.size, `payload of ${format.name}`));
     const compression = compressionOf(await payload.peek(SIGNATURE_SIZE));
@@ -285,7 +289,8 @@ class Search {
       if (!decided && proof.length < PROOF && inner.failure) throw inner.failure.error;
     } catch (error) {
       await inner.close();
-      if (!(error instanceof FormatError) || decided) throw error;
+      const isSpent = this.#spent.decompressed >= this.#budget;
+      if (!(error instanceof FormatError) || decided || isSpent) throw error;
       if (this.#suspects.length < MAX_SUSPECTS) this.#suspects.push({ message: error.message, path: inside });
       pull.unread(joined(replay));
       return false;
@@ -321,6 +326,11 @@ function finished(kernel: Draft): FoundKernel {
   const { abi = main.abi, width = main.elf.header.class } = kernel;
   const isImage = abis.length === 1 && kernel.images[0]?.offset === 0;
   return { ...kernel, abi, width, ...(isImage && { format: "vDSO image" }) };
+}
+
+/** A name of a format behind the article that it is spoken with: `an xz stream`, `a zImage`, `an s390 image`. */
+function withArticle(name: string): string {
+  return `${/^([aeiou]|[lsx][^aeiou])/i.test(name) ? "an" : "a"} ${name}`;
 }
 
 function formatName(format: Format | undefined, head: Uint8Array): string {

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { FormatError } from "../bytes/error.js";
 import { type Compression, compressionOf, type Decompress, SIGNATURE_SIZE } from "./compression.js";
 import type { ByteStream, Pull } from "./pull.js";
 import { compile, type WasmModule } from "./wasm.js";
@@ -23,13 +24,44 @@ function load(name: string): WasmModule {
   return module;
 }
 
+/** Streams one behind the other that may be of any size, and bytes that all further ones have on average at least. */
+const FREE_STREAMS = 256;
+const LEAST_AVERAGE = 32 * 1024;
+
+/** Zeros between two .xz streams that are passed over. */
+const MAX_PADDING = 4096;
+
 /** Decompresses a stream with the decoder of its format, which is loaded when its first byte is asked for. */
 export const decompress: Decompress = async function* (compression, source) {
+  let size = 0;
+  let streams = 0;
   do {
-    yield* await open(compression, source);
+    // Each needs a decoder of its own: thousands with nothing in them would keep us busy for minutes.
+    if (++streams > FREE_STREAMS + size / LEAST_AVERAGE) {
+      throw new FormatError(
+        `Cannot read ${compression} stream: ${streams} of them follow one another, with ${size} bytes in all`,
+        source.offset,
+        streams,
+      );
+    }
+    for await (const chunk of await open(compression, source)) {
+      size += chunk.length;
+      yield chunk;
+    }
     // Compressors that work in parallel, and people with cat, put several streams one behind the other.
-  } while (compressionOf(await source.peek(SIGNATURE_SIZE)) === compression);
+  } while (await continues(compression, source));
 };
+
+/** Whether another stream of the same kind follows; what pads them is passed over. */
+async function continues(compression: Compression, source: Pull): Promise<boolean> {
+  if (compressionOf(await source.peek(SIGNATURE_SIZE)) === compression) return true;
+  if (compression !== "xz") return false;
+  const ahead = await source.peek(MAX_PADDING + SIGNATURE_SIZE);
+  const zeros = ahead.findIndex((byte) => byte !== 0);
+  if (zeros <= 0 || zeros % 4 !== 0 || compressionOf(ahead.subarray(zeros)) !== "xz") return false;
+  await source.skip(zeros, "xz stream");
+  return true;
+}
 
 async function open(compression: Compression, source: Pull): Promise<ByteStream> {
   switch (compression) {

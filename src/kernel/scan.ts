@@ -8,7 +8,7 @@ import { Window } from "./window.js";
 /**
  * Bytes behind an image without another one after which the rest of a kernel is not searched.
  *
- * In every kernel looked at (Linux 5.10 to 7.2, eight architectures) each image lies on the page behind the one before.
+ * In every kernel looked at (Linux 5.10 to 7.2, nine architectures) each image lies on the page behind the one before.
  * The largest pages that Linux is built for on these are 64 KiB, and images are aligned to pages: this is four of them.
  */
 const SLACK = 256 * 1024;

@@ -1,5 +1,5 @@
 import { constants, fstatSync, read } from "node:fs";
-import { type FileHandle, open, readdir, stat } from "node:fs/promises";
+import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { type KernelFile, type SearchOptions, searchKernel } from "../kernel/find.js";
@@ -8,23 +8,19 @@ import { decompress } from "../kernel/load.js";
 import { isKernelName } from "../kernel/names.js";
 import { ProcessError } from "../linux/process.js";
 import { TargetError } from "./error.js";
-import { fileError } from "./read-head.js";
+import { closeRead, fileError, type Head, impatience, openToRead, PATIENCE_MS, PAUSE_MS } from "./read-head.js";
 
 export type { KernelFile } from "../kernel/find.js";
 
 /** Bytes read of a file at once. */
 const CHUNK = 256 * 1024;
 
-/** Milliseconds for which a pipe that does not block may give nothing, and between two looks at it. */
-const PATIENCE_MS = 60_000;
-const PAUSE_MS = 5;
-
 /** How {@link readKernelFile} searches. */
 export interface ReadOptions extends Omit<SearchOptions, "decompress"> {
   /** Is told now and then how many bytes of the file were read, and how many it has where that is known. */
   readonly progress?: (read: number, size: number | undefined) => void;
-  /** What of standard input was read already: it cannot be read twice. */
-  readonly head?: Uint8Array;
+  /** The file itself, where its head has been read already; it stays open. */
+  readonly head?: Pick<Head, "bytes" | "descriptor">;
 }
 
 /**
@@ -47,20 +43,16 @@ function nameOf(path: string): string {
 async function* bytesOf(
   path: string,
   progress: ReadOptions["progress"],
-  head: Uint8Array | undefined,
+  head: ReadOptions["head"],
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const name = nameOf(path);
-  if (head) yield head;
-  let file: FileHandle | undefined;
+  const descriptor = head?.descriptor ?? openToRead(path, name);
   try {
-    // Without O_NONBLOCK, opening a FIFO that nobody writes to would hang. Standard input is not ours to open or close.
-    file = path === "-" ? undefined : await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const status = file ? await file.stat() : fstatSync(0);
-    if (status.isDirectory()) throw new TargetError(`${name} is a folder`);
+    const status = fstatSync(descriptor);
     const size = status.isFile() ? status.size : undefined;
-    const descriptor = file?.fd ?? 0;
+    if (head) yield head.bytes;
     const buffer = Buffer.allocUnsafeSlow(CHUNK);
-    for (let total = 0; ; ) {
+    for (let total = head?.bytes.length ?? 0; ; ) {
       const length = await readSome(name, descriptor, buffer);
       if (length === 0) return;
       total += length;
@@ -68,10 +60,10 @@ async function* bytesOf(
       yield buffer.subarray(0, length);
     }
   } catch (error) {
-    if (isOurs(error)) throw error;
+    if (error instanceof ProcessError) throw error;
     throw fileError(name, error);
   } finally {
-    await file?.close();
+    if (!head) closeRead(descriptor);
   }
 }
 
@@ -84,10 +76,7 @@ async function readSome(name: string, descriptor: number, into: Buffer): Promise
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
     }
-    if (performance.now() >= end) {
-      const why = `nothing came for ${PATIENCE_MS / 1000} seconds, though a writer has it open`;
-      throw new ProcessError(`${name}: ${why} (EAGAIN)`, "EAGAIN");
-    }
+    if (performance.now() >= end) throw impatience(name, PATIENCE_MS);
     await setTimeout(PAUSE_MS);
   }
 }
@@ -98,15 +87,11 @@ function readDescriptor(descriptor: number, into: Buffer): Promise<number> {
   });
 }
 
-function isOurs(error: unknown): boolean {
-  return error instanceof TargetError || error instanceof ProcessError;
-}
-
 /** Says, for a file without images, what was searched: what it is, how many bytes, and what went wrong. */
 export function nothingFound(path: string, file: KernelFile): TargetError {
   const name = nameOf(path);
   const [problem] = file.problems;
-  if (file.read === 0) return new TargetError(`${name} is empty`);
+  if (file.read === 0 && !problem) return new TargetError(`${name} is empty`);
   const what = file.met.length > 0 ? ` (${file.met.join(", in it ")})` : "";
   const searched = file.kernels.reduce((sum, kernel) => sum + kernel.searched, 0);
   const how = `${searched} bytes of it searched`;

@@ -1,3 +1,4 @@
+import { sameBytes } from "../bytes/equal.js";
 import { AT_SYSINFO_EHDR, type AuxvEntry, auxvValue, auxvWordSize, parseAuxv } from "../linux/auxv.js";
 import { type Mapping, parseMaps } from "../linux/maps.js";
 import { ProcessError, type ProcessView } from "../linux/process.js";
@@ -174,10 +175,6 @@ function failureOf(read: () => unknown): unknown {
   } catch (error) {
     return error;
   }
-}
-
-function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, i) => byte === other[i]);
 }
 
 /**

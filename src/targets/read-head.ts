@@ -7,52 +7,74 @@ import { pause } from "./pause.js";
 const MAX_FILE = 1 << 20;
 
 /** Milliseconds for which a pipe that has a writer may give nothing. */
-const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 60_000;
 
 /** Milliseconds between two looks at such a pipe. */
-const PAUSE_MS = 5;
+export const PAUSE_MS = 5;
 
 /** What the user may write to name a target, in the words of the help. */
-const TARGET_HELP = "self, a process id, an ABI (i386, x86_64), or the path of a vDSO image or program";
+const TARGET_HELP = "self, a process id, an ABI (i386, x86_64), or the path of a vDSO image, kernel or program";
 
-/** The first bytes of a file. */
+/** An open file whose first bytes have been read. */
 export interface Head {
   /** At most a mebibyte, and one byte more where these are not all: nothing that was read of a pipe is lost. */
   readonly bytes: Uint8Array;
   /** Whether these are all. */
   readonly complete: boolean;
+  /** Reads on behind them: a pipe cannot be read twice, and whoever writes to it is gone once it is closed. */
+  readonly descriptor: number;
+  close(): void;
 }
 
 /**
  * Reads the head of a file, of `-` (standard input) or of a pipe; `name` is what messages call it. A pipe that somebody
  * writes to is waited for, at most `patience` milliseconds for the next bytes; one that nobody writes to is empty.
  *
- * Throws {@link TargetError} for a folder and {@link ProcessError} with the system's reason.
+ * Throws {@link TargetError} for a folder and {@link ProcessError} with the system's reason. Close it when done.
  */
 export function readHead(path: string, name: string, { patience = PATIENCE_MS } = {}): Head {
-  let descriptor: number | undefined;
+  const descriptor = openToRead(path, name);
+  const close = () => closeRead(descriptor);
   try {
-    // Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
-    descriptor = path === "-" ? 0 : openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    if (fstatSync(descriptor).isDirectory()) throw new TargetError(`${name} is a folder`);
     const bytes = new Uint8Array(MAX_FILE + 1);
     let length = 0;
     while (length < bytes.length) {
       const got = readSome(descriptor, bytes.subarray(length), patience);
-      if (got === undefined) {
-        const why = `nothing came for ${patience / 1000} seconds, though a writer has it open`;
-        throw new ProcessError(`${name}: ${why} (EAGAIN)`, "EAGAIN");
-      }
+      if (got === undefined) throw impatience(name, patience);
       if (got === 0) break;
       length += got;
     }
-    return { bytes: bytes.slice(0, length), complete: length <= MAX_FILE };
+    return { bytes: bytes.slice(0, length), complete: length <= MAX_FILE, descriptor, close };
   } catch (error) {
-    if (error instanceof TargetError || error instanceof ProcessError) throw error;
+    close();
+    if (error instanceof ProcessError) throw error;
     throw fileError(name, error);
-  } finally {
-    if (descriptor !== undefined && descriptor !== 0) closeSync(descriptor);
   }
+}
+
+/** Opens a file, a pipe or `-` (standard input); throws as {@link readHead} does. */
+export function openToRead(path: string, name: string): number {
+  let descriptor: number | undefined;
+  try {
+    // Without O_NONBLOCK, opening a FIFO that nobody writes to would hang.
+    descriptor = path === "-" ? 0 : openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!fstatSync(descriptor).isDirectory()) return descriptor;
+  } catch (error) {
+    throw fileError(name, error);
+  }
+  closeRead(descriptor);
+  throw new TargetError(`${name} is a folder`);
+}
+
+/** Closes what {@link openToRead} opened: standard input is not ours to close. */
+export function closeRead(descriptor: number): void {
+  if (descriptor !== 0) closeSync(descriptor);
+}
+
+/** A pipe gave nothing for so many milliseconds. */
+export function impatience(name: string, patience: number): ProcessError {
+  const why = `nothing came for ${patience / 1000} seconds, though a writer has it open`;
+  return new ProcessError(`${name}: ${why} (EAGAIN)`, "EAGAIN");
 }
 
 /** Reads what there is, 0 bytes at the end; waits where nothing has come yet. `undefined` when patience has run out. */

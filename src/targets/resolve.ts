@@ -6,8 +6,8 @@ import { sniff } from "../kernel/format.js";
 import { hostLittleEndian, LiveProcess } from "../linux/live.js";
 import { ProcessError } from "../linux/process.js";
 import { type Abi, abiOf, parseAbi } from "../vdso/abi.js";
-import { isVdso } from "../vdso/image.js";
-import { readHead } from "./read-head.js";
+import { isVdso, parseImage } from "../vdso/image.js";
+import { type Head, readHead } from "./read-head.js";
 import { type ImageTarget, imageOf, imageTarget, ProcessTarget, type Target, TargetError } from "./target.js";
 
 /** The ABI of this machine's own programs, as Node names it. */
@@ -119,33 +119,45 @@ function describeContent(bytes: Uint8Array): string {
 
 async function fileTargets(path: string): Promise<[Target, ...Target[]]> {
   const name = path === "-" ? "standard input" : path;
-  const { bytes, complete } = readHead(path, name);
-  if (sniff(bytes) !== undefined) return kernelTargets(path, name, bytes);
-  if (!isElf(bytes)) throw new TargetError(`${name} ${describeContent(bytes)}`);
+  const head = readHead(path, name);
   try {
-    const { header } = readHeader(bytes);
-    const abi = abiOf(header);
-    if (header.e_type !== ET_DYN && header.e_type !== ET_EXEC) {
-      throw new TargetError(`${name} is an ELF file of type ${header.e_type}: neither a program nor a vDSO image`);
-    }
-    if (abi === undefined) {
-      throw new TargetError(`${name} is an ELF file of machine ${header.e_machine}, which has no vDSO`);
-    }
-    if (complete && isVdso(new ElfFile(bytes, { mapped: true }))) return [imageTarget(name, bytes)];
-    return [await programTarget(name, abi)];
+    if (isElf(head.bytes)) return await elfTargets(path, name, head);
+    if (sniff(head.bytes) !== undefined) return await kernelTargets(path, name, head);
+    throw new TargetError(`${name} ${describeContent(head.bytes)}`);
   } catch (error) {
     if (error instanceof FormatError) throw new TargetError(`${name}: ${error.message}`, { cause: error });
     throw error;
+  } finally {
+    head.close();
   }
 }
 
-/** The images of a kernel file, or of a package of one; `head` is what of the file has been read. */
-async function kernelTargets(path: string, name: string, head: Uint8Array): Promise<[Target, ...Target[]]> {
+async function elfTargets(path: string, name: string, head: Head): Promise<[Target, ...Target[]]> {
+  const { bytes, complete } = head;
+  const { header } = readHeader(bytes);
+  const abi = abiOf(header);
+  const { e_type } = header;
+  // Asked before whether it is a kernel: the images of old kernels are linked to where only kernels lie otherwise.
+  if (complete && e_type === ET_DYN && isVdso(new ElfFile(bytes, { mapped: true }))) return [imageTarget(name, bytes)];
+  if (sniff(bytes) !== undefined) return kernelTargets(path, name, head);
+  if (e_type !== ET_DYN && e_type !== ET_EXEC) {
+    throw new TargetError(`${name} is an ELF file of type ${e_type}: neither a program nor a vDSO image`);
+  }
+  if (abi === undefined) {
+    throw new TargetError(`${name} is an ELF file of machine ${header.e_machine}, which has no vDSO`);
+  }
+  return [await programTarget(name, abi)];
+}
+
+/** The images of a kernel file, or of a package of one, whose head has been read. */
+async function kernelTargets(path: string, name: string, head: Head): Promise<[Target, ...Target[]]> {
   const { nothingFound, readKernelFile } = await import("./kernel-file.js");
-  const file = await readKernelFile(path, path === "-" ? { head } : {});
+  const file = await readKernelFile(path, { head });
   const notes = file.problems.map(({ message }) => `${name}: ${message}`);
   const [first, ...rest] = file.kernels.flatMap((kernel) =>
-    kernel.images.map(({ image }): ImageTarget => {
+    kernel.images.map(({ image: { bytes } }): ImageTarget => {
+      // Read anew: in the program, the reader of kernel files is a file with classes of its own.
+      const image = parseImage(bytes, { mapped: true });
       // Nothing but the ABI tells the images of one kernel apart; but a package may have several kernels.
       const kernelName = file.kernels.length > 1 && kernel.name !== undefined ? `${name}, ${kernel.name}` : name;
       return imageOf(file.images.length > 1 ? `${kernelName} (${image.abi})` : name, image, { kernel, notes });

@@ -1,3 +1,4 @@
+import { sameBytes } from "../bytes/equal.js";
 import type { FoundImage, FoundKernel, KernelFile, Layer } from "../kernel/find.js";
 import type { Abi } from "../vdso/abi.js";
 import { type Identity, identify } from "./identity.js";
@@ -102,8 +103,4 @@ export function fileNames(found: readonly FoundImage[]): Map<FoundImage, string>
     }
   }
   return names;
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

@@ -62,6 +62,41 @@ describe.each(names)("a damaged kernel compressed with %s", (name) => {
   });
 });
 
+describe.each(names)("a budget of a few bytes for %s", (name) => {
+  it.skipIf(!available(name))("is used up exactly, and said, wherever the payload is", async () => {
+    for (const file of [compressed(kernel, name), zImage(compressed(kernel, name))]) {
+      const found = await search(file, { maxSize: 1024 });
+      expect(found.problems.map(({ message }) => message)).toEqual([
+        expect.stringMatching(/^Cannot search further: more than 1024 bytes would be .*\(at offset 0x400\)$/),
+      ]);
+      expect(nothingFound("it", found).message).not.toMatch(/is empty/);
+    }
+  });
+
+  it.skipIf(!available(name))("ends at a limit where thousands of streams with little in them follow", async () => {
+    const one = Buffer.from(compressed(filler(20), name));
+    const found = await search(new Uint8Array(Buffer.concat(Array.from({ length: 2000 }, () => one))));
+    expect(found.problems[0]?.message).toMatch(/: 257 of them follow one another, with 5120 bytes in all \(at offset /);
+  });
+});
+
+it("a budget that is used up in a payload found by its signature is said, not taken for a wrong guess", async () => {
+  const file = zImage(compressed(new Uint8Array(4 << 20), "gzip"));
+  const found = await search(file, { maxSize: 40_000 });
+  expect(found.problems[0]?.message).toMatch(/more than 40000 bytes would be decompressed/);
+});
+
+it.each([
+  ["of no bytes", 0x24c, 0, /its payload has no bytes \(at offset 0xd00\)/],
+  ["behind its end", 0x248, 0x7fffffff, /Cannot read bzImage: it is cut short \(at offset 0x/],
+])("a bzImage with a payload %s is named", async (_, at, value, message) => {
+  const file = bzImage(compressed(kernel, "gzip"), "6.1.0");
+  new DataView(file.buffer, file.byteOffset).setUint32(at, value, true);
+  const found = await search(file);
+  expect(found.problems[0]?.message).toMatch(message);
+  expect(nothingFound("it", found).message).toMatch(message);
+});
+
 describe("what is no kernel", () => {
   it("says what was met and how much was searched", async () => {
     const found = await search(bzImage(filler(100_000), "6.1.0"));

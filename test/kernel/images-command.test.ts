@@ -71,6 +71,18 @@ describe("linux-gate images", () => {
     rmSync(join(folder, "package.deb"));
   });
 
+  it("says where images cannot be written, /proc among these", () => {
+    for (const [out, reason] of [
+      ["/proc/linux-gate/images", /cannot be made: no such file/],
+      [file, /cannot be made: file already exists/],
+      [join(file, "below"), /cannot be made: not a directory/],
+    ] as const) {
+      const { stderr, status } = linuxGate(["images", file, "-o", out]);
+      expect(stderr).toMatch(reason);
+      expect(status).toBe(2);
+    }
+  });
+
   it("shows all kernels of a folder once, and the images beside modules", () => {
     const { stdout, status } = linuxGate(["images", folder, "--json"]);
     expect(status).toBe(0);

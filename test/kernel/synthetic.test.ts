@@ -1,10 +1,14 @@
 import { describe, expect, it } from "vitest";
+import { decompress } from "../../src/kernel/load.js";
+import { Pull } from "../../src/kernel/pull.js";
+import { withoutSectionHeaders } from "../support/elf-writer.js";
 import { imageBytes } from "../support/images.js";
 import type { Compressor } from "../support/kernels.js";
 import {
   arm64Image,
   bzImage,
   COMPRESSORS,
+  chunks,
   compressed,
   deb,
   filler,
@@ -195,9 +199,75 @@ describe("the search", () => {
     })();
     const kernel = vmlinux(x86);
     const { searchKernel } = await import("../../src/kernel/find.js");
-    const { decompress } = await import("../../src/kernel/load.js");
     const found = await searchKernel(source, { decompress });
     expect(bytesOf(found)).toEqual([wide, narrow]);
     expect(given).toBeLessThan(0x41000 + wide.length + narrow.length + 0x80000);
+  });
+
+  it("finds what lies behind a kernel of gzip in a package, whatever was read of the one before", async () => {
+    const packed = compressed(vmlinux(x86), "gzip");
+    const other = compressed(arm64Image(armLayout), "gzip");
+    const data = tar([
+      { name: "./boot/vmlinuz-1", bytes: packed },
+      { name: "./boot/vmlinuz-2", bytes: other },
+      { name: "./boot/vmlinuz-3", bytes: packed },
+    ]);
+    for (const whole of [false, true]) {
+      for (const chunk of [999, 4096, 65536]) {
+        const found = await search(deb(data), { whole, chunk });
+        expect(found.problems).toEqual([]);
+        expect(bytesOf(found)).toEqual([wide, narrow, arm64, arm, wide, narrow]);
+      }
+    }
+  });
+
+  it("finds images side by side that have no section headers", async () => {
+    const bare = withoutSectionHeaders(narrow);
+    const kernel = rawKernel({
+      size: 0x20000,
+      images: [
+        [0x10000, bare],
+        [0x10000 + bare.length, bare],
+      ],
+    });
+    const found = await search(kernel, { whole: true });
+    expect(found.images.map(({ offset, image: { abi } }) => [offset, abi])).toEqual([
+      [0x10000, "i386"],
+      [0x10000 + bare.length, "i386"],
+    ]);
+  });
+});
+
+describe("a stream of several", () => {
+  it.each([1, 1000, 4096, 65536, 262144])(
+    "leaves what follows a gzip member as it is, read by %i bytes",
+    async (chunk) => {
+      for (const size of [10, 5000]) {
+        const tail = filler(20_000, 7);
+        const source = new Pull(chunks(new Uint8Array(Buffer.concat([compressed(filler(size), "gzip"), tail])), chunk));
+        let length = 0;
+        for await (const part of decompress("gzip", source)) length += part.length;
+        expect(length).toBe(size);
+        expect(await source.read(tail.length, "tail")).toEqual(tail);
+      }
+    },
+  );
+
+  it.skipIf(!available("zstd"))("passes over frames of zstd that hold nothing", async () => {
+    const skippable = Uint8Array.of(0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4);
+    const kernel = arm64Image(armLayout);
+    const halves = [kernel.subarray(0, 0x51000), kernel.subarray(0x51000)];
+    const parts = halves.flatMap((half) => [skippable, compressed(half, "zstd")]);
+    expect(bytesOf(await search(new Uint8Array(Buffer.concat(parts)), { whole: true }))).toEqual([arm64, arm]);
+  });
+
+  it.skipIf(!available("xz"))("passes over what pads xz streams", async () => {
+    const kernel = arm64Image(armLayout);
+    const parts = [
+      compressed(kernel.subarray(0, 0x51000), "xz"),
+      new Uint8Array(8),
+      compressed(kernel.subarray(0x51000), "xz"),
+    ];
+    expect(bytesOf(await search(new Uint8Array(Buffer.concat(parts)), { whole: true }))).toEqual([arm64, arm]);
   });
 });

@@ -1,5 +1,5 @@
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { renderImages } from "../../render/images.js";
 import { humanSize } from "../../render/table.js";
 import { TargetError } from "../../targets/error.js";
@@ -57,9 +57,10 @@ export const command: Command = {
 /** Searches a file, or all kernel files of a folder. Throws `TargetError` where there is no image. */
 async function searchAll(path: string, options: ReadOptions, output: Output): Promise<SearchedFile[]> {
   if (!(await isFolder(path))) {
-    const found = await readKernelFile(path, withProgress(path, options, output));
+    const file = path === "-" ? "standard input" : path;
+    const found = await readKernelFile(path, withProgress(file, options, output));
     if (found.images.length === 0) throw nothingFound(path, found);
-    return [{ file: path === "-" ? "standard input" : path, found }];
+    return [{ file, found }];
   }
   const paths = await kernelFilesIn(path);
   if (paths.length === 0) throw new TargetError(`${path} is a folder without kernel files`);
@@ -89,7 +90,7 @@ function unreadable(message: string): SearchedFile["found"] {
 /** Writes images into a folder, which is made if need be; gives the path of each. */
 function writeImages(folder: string, found: readonly SearchedFile["found"]["images"][number][]) {
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
   } catch (error) {
     throw writeError(`${folder}: cannot be made`, error);
   }
@@ -102,6 +103,14 @@ function writeImages(folder: string, found: readonly SearchedFile["found"]["imag
     written.set(image, path);
   }
   return written;
+}
+
+/** Makes a folder and those above it. Not by mkdirSync's `recursive`, which never returns for one in /proc. */
+function makeFolder(folder: string): void {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+  const above = dirname(folder);
+  if (above !== folder) makeFolder(above);
+  mkdirSync(folder);
 }
 
 /** Milliseconds after which, and between which, a user at a terminal is told how far it is. */

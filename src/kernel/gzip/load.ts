@@ -1,8 +1,7 @@
-import { pipeline, Readable } from "node:stream";
-import { crc32, createInflateRaw } from "node:zlib";
+import { crc32, createInflateRaw, type InflateRaw } from "node:zlib";
 import { FormatError } from "../../bytes/error.js";
 import { Reader } from "../../bytes/reader.js";
-import { copied, type Pull } from "../pull.js";
+import type { Pull } from "../pull.js";
 
 const CHUNK = 256 * 1024;
 
@@ -49,33 +48,46 @@ export async function* gunzip(source: Pull): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** Decompresses with Node's zlib, which works in another thread. */
+/** Decompresses with Node's zlib, which works in another thread, and puts back what it did not use. */
 async function* inflate(source: Pull): AsyncGenerator<Uint8Array> {
   const start = source.offset;
-  let last: Uint8Array = new Uint8Array(0);
-  async function* input(): AsyncGenerator<Uint8Array> {
-    for (let chunk = await source.chunk(); chunk; chunk = await source.chunk()) {
-      // It is used after the next one was asked for.
-      last = copied(chunk);
-      yield last;
-    }
-  }
   const decoder = createInflateRaw({ chunkSize: CHUNK });
-  const feed = Readable.from(input(), { objectMode: true, highWaterMark: 1 });
-  let failure: unknown;
-  feed.on("error", (error) => {
-    failure = error;
+  const feeding = feed(decoder, source).catch((error: Error) => {
+    decoder.destroy(error);
+    return undefined;
   });
-  pipeline(feed, decoder, () => {});
+  let rest: Uint8Array | undefined;
   try {
     for await (const chunk of decoder) yield chunk;
   } catch (error) {
-    if (failure) throw failure;
     const code = (error as NodeJS.ErrnoException).code ?? "";
     if (!code.startsWith("Z_")) throw error;
     const reason = code === "Z_BUF_ERROR" ? "it is cut short" : `it is corrupt (${(error as Error).message})`;
     throw new FormatError(`Cannot read ${GZIP}: ${reason}`, start + decoder.bytesWritten);
+  } finally {
+    decoder.destroy();
+    // Whoever reads the source next must not find us still reading it.
+    rest = await feeding;
   }
-  const left = source.offset - start - decoder.bytesWritten;
-  if (left > 0) source.unread(last.subarray(last.length - left));
+  if (rest) source.unread(rest);
+}
+
+/**
+ * Gives the decoder one chunk after the other, each when it is done with the one before: no more is read than that one
+ * in which the stream ends. Resolves to what of it the decoder did not use, at the end of the source to `undefined`.
+ */
+async function feed(decoder: InflateRaw, source: Pull): Promise<Uint8Array | undefined> {
+  const closed = new Promise<void>((resolve) => decoder.once("close", resolve));
+  for (let fed = 0; !decoder.destroyed; ) {
+    const chunk = await source.chunk();
+    if (!chunk) {
+      decoder.end();
+      return undefined;
+    }
+    fed += chunk.length;
+    await Promise.race([new Promise<void>((resolve) => decoder.write(chunk, () => resolve())), closed]);
+    const unused = fed - decoder.bytesWritten;
+    if (unused > 0) return chunk.subarray(chunk.length - unused);
+  }
+  return undefined;
 }

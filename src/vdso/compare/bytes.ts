@@ -1,8 +1,9 @@
+import { sameBytes } from "../../bytes/equal.js";
 import * as C from "../../elf/constants.js";
 import type { Section } from "../../elf/section.js";
-import type { AlternativeTable, Site } from "../alternatives.js";
+import type { AlternativeTable, Site } from "../boot/alternatives.js";
+import { permittedVariants } from "../boot/variants.js";
 import type { VdsoImage } from "../image.js";
-import { permittedVariants } from "../variants.js";
 
 /** Why a run of bytes may differ between two copies of one image. */
 export type Whereabouts =
@@ -146,9 +147,4 @@ function dataSections({ elf }: VdsoImage): Map<string, Section> {
       !ELSEWHERE.test(name),
   );
   return new Map(named.map((section) => [section.name, section]));
-}
-
-/** Whether two runs of bytes are the same. */
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
