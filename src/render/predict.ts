@@ -1,8 +1,8 @@
 import { hex, hexBytes } from "../bytes/hex.js";
-import { siteCode } from "../vdso/code-words.js";
-import type { EntryChoice, Feature, PredictedSite } from "../vdso/predict.js";
+import { siteCode } from "../vdso/boot/code-words.js";
+import type { EntryChoice, Feature, PredictedSite } from "../vdso/boot/predict.js";
 import type { Identity } from "../verbs/identity.js";
-import type { MatrixResult, TimelineResult } from "../verbs/matrix.js";
+import type { MatrixResult, NoMechanism, TimelineResult } from "../verbs/matrix.js";
 import type { CpuIdentity, InForceResult, PredictResult } from "../verbs/predict.js";
 import { plainStyle, type Style } from "./style.js";
 import { type Cell, table } from "./table.js";
@@ -75,6 +75,8 @@ function siteRows(result: PredictResult): Cell[][] {
   ]);
 }
 
+const NOT_PATCHED = "no place in it is patched at boot\n";
+
 /** A prediction as text: the way in, the features that decide, and every site with what it becomes. */
 export function renderPrediction(result: PredictResult, style: Style = plainStyle): string {
   const { identity, width, features, sites, chosen } = result;
@@ -90,8 +92,12 @@ export function renderPrediction(result: PredictResult, style: Style = plainStyl
   }
   if (result.entry) lines.push(entryWords(result.entry, style));
   if (sites.length === 0) {
-    if (result.bytes) lines.push("no place in it is patched at boot\n");
+    if (result.bytes) lines.push(NOT_PATCHED);
     return lines.join("");
+  }
+  const open = sites.filter(({ after }) => !after).length;
+  if (open > 0) {
+    lines.push(style.warning(`undetermined: ${open} of ${sites.length} places, so that there is no image to write\n`));
   }
   if (result.nops !== undefined) lines.push(`padding: NOPs ${nopWords(result.nops)}\n`);
   lines.push(
@@ -113,36 +119,45 @@ export function renderPrediction(result: PredictResult, style: Style = plainStyl
   return lines.join("");
 }
 
+const HIDDEN = "where it would show, something later was put";
+
 /** A mapped image, read for what its kernel put in place. */
 export function renderInForce(result: InForceResult, style: Style = plainStyle): string {
-  const { identity, features, sites, mechanism } = result;
+  const { identity, features, sites, mechanism, unread } = result;
+  if (sites.length === 0) return `${imageWords(identity, undefined)}\n${unread ? `${visible(unread)}\n` : NOT_PATCHED}`;
   const lines = [`${imageWords(identity, undefined)}, as mapped\n`];
   if (mechanism) lines.push(`entry: ${style.accent(mechanism)}\n`);
   const seen = features.map(({ feature, present, contradicted }): Cell[] => [
     { text: featureWords(feature), style: "name" },
     { text: present === undefined ? "hidden" : present ? "present" : "absent" },
-    { text: contradicted ? "the sites contradict one another" : "", style: "warning" },
+    { text: contradicted ? "the sites contradict one another" : present === undefined ? HIDDEN : "", style: "dim" },
   ]);
+  const styles = [...new Set(sites.map(paddingWords))].filter((words) => words !== "");
+  // Most images have one style throughout; a column is for those that have more.
+  const apart = styles.length > 1;
+  if (styles.length === 1) lines.push(`padding: ${styles[0]}\n`);
   const rows = sites.map((site): Cell[] => [
     { text: hex(site.offset), style: "number" },
     { text: site.functionName ?? "", style: "name" },
     { text: hexBytes(site.bytes, " ") },
     { text: siteCode(site.bytes, identity.abi) },
     { text: stateWords(site) },
-    {
-      text:
-        site.nops === undefined || site.nops === "none"
-          ? ""
-          : `NOPs ${list(site.nops.split(/, (?!long)/).map(nopWords))}`,
-    },
+    ...(apart ? [{ text: paddingWords(site) }] : []),
   ]);
+  const header = ["offset", "function", "bytes", "code", "in force", ...(apart ? ["padding"] : [])];
   lines.push(
     "\n",
     table(seen, { header: ["feature", "the kernel saw it", ""], style }),
     "\n",
-    table(rows, { header: ["offset", "function", "bytes", "code", "in force", ""], style }),
+    table(rows, { header, style }),
   );
   return lines.join("");
+}
+
+/** Whose NOPs stand at a site; empty where none do, or where it is not known. */
+function paddingWords({ nops }: InForceResult["sites"][number]): string {
+  if (nops === undefined || nops === "none") return "";
+  return `NOPs ${list([...new Set(nops.split(/, (?!long)/).map(nopWords))])}`;
 }
 
 function stateWords({ alternatives, alternative }: InForceResult["sites"][number]): string {
@@ -163,22 +178,52 @@ export function renderMatrix(result: MatrixResult, style: Style = plainStyle): s
       : cells.map((): Cell => ({ text: "–", style: "dim" }))),
   ]);
   const head = `${imageWords(result.identity, result.width)}\n\n`;
-  if (result.columns.length === 0) return `${head}no place in it is patched at boot\n`;
-  return head + table(rows, { header: ["processor", ...titles], style });
+  if (result.unread !== undefined) return `${head}${visible(result.unread)}\n`;
+  if (result.columns.length === 0) return `${head}${NOT_PATCHED}`;
+  const legend = legendOf(new Set(rows.flatMap((row) => row.slice(1).map((cell) => (cell as Cell).text))), style);
+  return head + table(rows, { header: ["processor", ...titles], style }) + legend;
 }
+
+/** What the marks in a table stand for that says neither the way in nor an instruction. */
+const MARKS = [
+  ["–", "it cannot run this kernel"],
+  ["?", "undetermined"],
+] as const;
+
+function legendOf(cells: ReadonlySet<string>, style: Style): string {
+  const used = MARKS.filter(([mark]) => cells.has(mark)).map(([mark, meaning]) => `${mark} ${meaning}`);
+  return used.length === 0 ? "" : `\n${style.dim(used.join("; "))}\n`;
+}
+
+const MISSING: Readonly<Record<NoMechanism, string>> = {
+  "cannot run": "–",
+  "no vDSO": "no vDSO",
+  undetermined: "?",
+};
+
+/** Most kernels whose version and width stand side by side in a line of some hundred characters. */
+const MAX_WIDE = 3;
 
 /** The way into the kernel, one row a processor and one column a kernel. */
 export function renderTimeline(result: TimelineResult, style: Style = plainStyle): string {
-  const titles = result.kernels.map(
-    ({ version, width }) => `${version ?? "?"}${width === undefined ? "" : ` ${width}-bit`}`,
-  );
-  const rows = result.cpus.map(({ name }, i): Cell[] => [
-    { text: name, style: "name" },
-    ...result.kernels.map(({ mechanisms }): Cell => {
+  const { kernels, cpus } = result;
+  const versions = kernels.map(({ version }) => version ?? "?");
+  const widths = kernels.map(({ width }) => (width === undefined ? "" : `${width}-bit`));
+  const wide = kernels.length <= MAX_WIDE;
+  const titles = wide ? versions.map((version, i) => `${version} ${widths[i]}`.trimEnd()) : versions;
+  const cells = cpus.map((_, i) =>
+    kernels.map(({ mechanisms, missing }): Cell => {
       const mechanism = mechanisms[i];
-      return mechanism === undefined ? { text: "–", style: "dim" } : { text: mechanism, style: "accent" };
+      if (mechanism !== undefined) return { text: mechanism, style: "accent" };
+      return { text: MISSING[missing[i] ?? "undetermined"], style: "dim" };
     }),
-  ]);
-  const without = result.without.map((name) => `${visible(name)}: no image for 32-bit programs\n`).join("");
-  return table(rows, { header: ["processor", ...titles], style }) + without;
+  );
+  const rows = cpus.map(({ name }, i): Cell[] => [{ text: name, style: "name" }, ...(cells[i] as Cell[])]);
+  if (!wide) rows.unshift(["", ...widths].map((text): Cell => ({ text, style: "dim" })));
+  const legend = legendOf(new Set(cells.flat().map(({ text }) => text)), style);
+  const without = result.without
+    .map((name) => `${visible(name)}: no i386 image, whose way in this is about\n`)
+    .join("");
+  if (kernels.length === 0) return without;
+  return table(rows, { header: ["processor", ...titles], style }) + legend + (without && `\n${without}`);
 }

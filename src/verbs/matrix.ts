@@ -1,13 +1,16 @@
 import type { Target } from "../targets/target.js";
 import type { Abi } from "../vdso/abi.js";
-import { siteCode } from "../vdso/code-words.js";
-import type { Cpu } from "../vdso/cpu.js";
-import { CPU_MODELS } from "../vdso/cpu-models.js";
+import { unreadAlternatives } from "../vdso/boot/alternatives.js";
+import { siteCode } from "../vdso/boot/code-words.js";
+import type { Cpu } from "../vdso/boot/cpu.js";
+import { CPU_MODELS } from "../vdso/boot/cpu-models.js";
+import { isProcessorOf } from "../vdso/boot/fit.js";
+import { type PredictedSite, type Prediction, predictImage } from "../vdso/boot/predict.js";
+import { chooseSeparate } from "../vdso/boot/separate-images.js";
 import type { Mechanism } from "../vdso/gate.js";
-import { type PredictedSite, type Prediction, predictImage } from "../vdso/predict.js";
-import { chooseSeparate } from "../vdso/separate-images.js";
+import type { VdsoImage } from "../vdso/image.js";
 import { type Identity, identify } from "./identity.js";
-import { type BootQuestion, bootOf, type CpuIdentity, identifyCpu } from "./predict.js";
+import { type BootQuestion, bootOf, type CpuIdentity, identifyCpu, siblings } from "./predict.js";
 
 /** Sites that become the same on every processor. */
 export interface MatrixColumn {
@@ -23,6 +26,7 @@ export interface MatrixRow {
   readonly cells: readonly string[];
   readonly mechanism?: Mechanism;
   readonly cannotRun?: string;
+  readonly notMapped?: string;
 }
 
 /** The choices of a kernel on a table of processors. */
@@ -32,8 +36,13 @@ export interface MatrixResult {
   readonly width: 32 | 64 | undefined;
   readonly columns: readonly MatrixColumn[];
   readonly rows: readonly MatrixRow[];
+  /** Why it is not known how the image is patched, in a sentence. */
+  readonly unread?: string;
   readonly notes: readonly string[];
 }
+
+/** Why there is no way in to be told. */
+export type NoMechanism = "cannot run" | "no vDSO" | "undetermined";
 
 /** A kernel's way in on each processor of a table. */
 export interface TimelineRow {
@@ -41,8 +50,9 @@ export interface TimelineRow {
   /** Of the kernel: `6.1.176`. */
   readonly version?: string;
   readonly width: 32 | 64 | undefined;
-  /** In the order of the processors; absent where it cannot run the kernel, or where the way in is not determined. */
+  /** In the order of the processors; absent where `missing` says why. */
   readonly mechanisms: readonly (Mechanism | undefined)[];
+  readonly missing: readonly (NoMechanism | undefined)[];
 }
 
 /** The way into the kernel across kernels and processors. */
@@ -50,7 +60,7 @@ export interface TimelineResult {
   readonly cpus: readonly CpuIdentity[];
   /** By version. */
   readonly kernels: readonly TimelineRow[];
-  /** Targets without an image for 32-bit programs. */
+  /** Targets without an i386 image. */
   readonly without: readonly string[];
 }
 
@@ -79,11 +89,10 @@ const SHOWN: ReadonlySet<string> = new Set([
   "crusoe",
 ]);
 
-/** The processors that a table shows for an image: those of its machine. */
-export function matrixCpus(target: Target): Cpu[] {
-  const arm = /^(aarch64|arm)/.test(target.image.abi);
-  return CPU_MODELS.filter(({ names, cpu }) =>
-    arm ? cpu.machine === "arm" : names.some((name) => SHOWN.has(name)),
+/** The processors that a table shows for an image: those of its machine, of which there may be none here. */
+export function matrixCpus({ image }: Target): Cpu[] {
+  return CPU_MODELS.filter(
+    ({ names, cpu }) => isProcessorOf(cpu, image) && (cpu.machine === "arm" || names.some((name) => SHOWN.has(name))),
   ).map(({ cpu }) => cpu);
 }
 
@@ -105,10 +114,35 @@ function columnTitle(site: PredictedSite, entry: string | undefined): string {
   return `site at 0x${site.offset.toString(16)}`;
 }
 
-/** The choices of a kernel's image on each processor. */
-export function matrix(target: Target, cpus: readonly Cpu[], question: Omit<BootQuestion, "cpu"> = {}): MatrixResult {
+/**
+ * The tables of all images of a kernel, each with the processors of its machine. Of several i386 images that differ in
+ * their way in, of which a kernel maps one, the first stands for all.
+ */
+export function matrices(targets: readonly Target[], question: Omit<BootQuestion, "cpu"> = {}): MatrixResult[] {
+  return targets.flatMap((target) => {
+    const cpus = matrixCpus(target);
+    const [cpu] = cpus;
+    const images = siblings(target, targets);
+    const apart = cpu !== undefined && chooseSeparate(images, bootOf(target, { ...question, cpu })) !== undefined;
+    return apart && images[0] !== target.image ? [] : [matrix(target, cpus, question, images)];
+  });
+}
+
+/** The choices of a kernel's image on each processor. `images`: all i386 images of its kernel, where there are several. */
+export function matrix(
+  target: Target,
+  cpus: readonly Cpu[],
+  question: Omit<BootQuestion, "cpu"> = {},
+  images: readonly VdsoImage[] = [],
+): MatrixResult {
   const entry = target.image.entry?.name;
-  const predictions = cpus.map((cpu) => predictImage(target.image, bootOf(target, { ...question, cpu })));
+  const unread = unreadAlternatives(target.image);
+  const predictions = cpus.map((cpu): Prediction => {
+    const boot = bootOf(target, { ...question, cpu });
+    const prediction = predictImage(target.image, boot);
+    const separate = prediction.entry && chooseSeparate(images, boot);
+    return separate ? { ...prediction, entry: { mechanism: separate.mechanism, others: [] } } : prediction;
+  });
   const columns = new Map<string, { title: string; indexes: number[] }>();
   const withEntry = predictions.some((prediction) => prediction.entry);
   if (withEntry) columns.set("entry", { title: "entry", indexes: [] });
@@ -126,6 +160,7 @@ export function matrix(target: Target, cpus: readonly Cpu[], question: Omit<Boot
     width: predictions[0]?.width,
     columns: [...columns.values()].map(({ title, indexes }) => ({ title, sites: indexes.length })),
     rows: cpus.map((cpu, i) => rowOf(target.image.abi, cpu, predictions[i] as Prediction, [...columns.values()])),
+    ...(unread !== undefined && { unread }),
     notes: target.notes,
   };
 }
@@ -137,7 +172,8 @@ function rowOf(
   columns: readonly { readonly title: string; readonly indexes: readonly number[] }[],
 ): MatrixRow {
   const cells = columns.map(({ title, indexes }) => {
-    if (title === "entry") return prediction.notMapped ? "no vDSO" : (prediction.entry?.mechanism ?? "?");
+    if (prediction.notMapped !== undefined) return "no vDSO";
+    if (title === "entry") return prediction.entry?.mechanism ?? "?";
     const after = prediction.sites[indexes[0] as number]?.after;
     return after ? siteCode(after, abi) : "?";
   });
@@ -146,7 +182,14 @@ function rowOf(
     cells,
     ...(prediction.entry && { mechanism: prediction.entry.mechanism }),
     ...(prediction.cannotRun !== undefined && { cannotRun: prediction.cannotRun }),
+    ...(prediction.notMapped !== undefined && { notMapped: prediction.notMapped }),
   };
+}
+
+function missing({ mechanism, cannotRun, notMapped }: MatrixRow): NoMechanism | undefined {
+  if (cannotRun !== undefined) return "cannot run";
+  if (notMapped !== undefined) return "no vDSO";
+  return mechanism === undefined ? "undetermined" : undefined;
 }
 
 /** The way into the kernel of 32-bit programs across kernels, which `groups` has the images of, one group a kernel. */
@@ -164,22 +207,15 @@ export function timeline(
       without.push(targets[0]?.name ?? "");
       continue;
     }
-    const boots = cpus.map((cpu) => bootOf(first, { ...question, cpu }));
-    const separate = (i: number) =>
-      chooseSeparate(
-        images.map(({ image }) => image),
-        boots[i] as (typeof boots)[number],
-      );
-    const predictions = boots.map((boot) => predictImage(first.image, boot));
+    const { width, rows } = matrix(first, cpus, question, siblings(first, images));
     const version = first.image.kernelVersion;
     kernels.push({
       target: first.name,
       ...(version && { version: version.text }),
       code: version?.code ?? 0,
-      width: predictions[0]?.width,
-      mechanisms: predictions.map(({ cannotRun, notMapped, entry }, i) =>
-        cannotRun !== undefined || notMapped !== undefined ? undefined : (separate(i)?.mechanism ?? entry?.mechanism),
-      ),
+      width,
+      mechanisms: rows.map((row) => (missing(row) ? undefined : row.mechanism)),
+      missing: rows.map(missing),
     });
   }
   kernels.sort((a, b) => a.code - b.code || (a.width ?? 0) - (b.width ?? 0));

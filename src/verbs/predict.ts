@@ -1,8 +1,10 @@
 import type { ImageTarget, Target } from "../targets/target.js";
-import type { Cpu } from "../vdso/cpu.js";
-import { type InForce, readInForce } from "../vdso/in-force.js";
-import { type BootDescription, type Prediction, predictImage } from "../vdso/predict.js";
-import { chooseSeparate } from "../vdso/separate-images.js";
+import { unreadAlternatives } from "../vdso/boot/alternatives.js";
+import type { Cpu } from "../vdso/boot/cpu.js";
+import { type InForce, readInForce } from "../vdso/boot/in-force.js";
+import { type BootDescription, type Prediction, predictImage } from "../vdso/boot/predict.js";
+import { chooseSeparate } from "../vdso/boot/separate-images.js";
+import type { VdsoImage } from "../vdso/image.js";
 import { type Identity, identify } from "./identity.js";
 
 /** The boot that is asked about. */
@@ -39,6 +41,8 @@ export interface InForceResult extends InForce {
   readonly kind: "in force";
   readonly target: string;
   readonly identity: Identity;
+  /** Why it is not known how the image is patched, in a sentence. */
+  readonly unread?: string;
   readonly notes: readonly string[];
 }
 
@@ -82,16 +86,21 @@ export function predict(targets: readonly Target[], question: BootQuestion): Pre
 }
 
 /** The images for 32-bit programs in the same kernel, this one included. */
-function siblings(target: Target, targets: readonly Target[]) {
+export function siblings(target: Target, targets: readonly Target[]): VdsoImage[] {
   if (target.kind !== "image" || target.image.abi !== "i386") return [];
   const same = (other: Target): other is ImageTarget => other.kind === "image" && other.kernel === target.kernel;
   return targets.filter(same).flatMap(({ image }) => (image.abi === "i386" ? [image] : []));
 }
 
-/** Reads from a mapped image alone what its kernel put in place; `undefined` where it has no alternatives. */
-export function inForce(target: Target): InForceResult | undefined {
-  const read = readInForce(target.image);
-  return (
-    read && { kind: "in force", target: target.name, identity: identify(target.image), ...read, notes: target.notes }
-  );
+/** Reads from a mapped image alone what its kernel put in place. */
+export function inForce(target: Target): InForceResult {
+  const unread = unreadAlternatives(target.image);
+  return {
+    kind: "in force",
+    target: target.name,
+    identity: identify(target.image),
+    ...(readInForce(target.image) ?? { sites: [], features: [], pristine: false }),
+    ...(unread !== undefined && { unread }),
+    notes: target.notes,
+  };
 }

@@ -2,11 +2,11 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { AT_SYSINFO, AT_SYSINFO_EHDR, auxvValue, auxvWordSize, parseAuxv } from "../../src/linux/auxv.js";
 import { readKernelFile } from "../../src/targets/kernel-file.js";
 import type { Abi } from "../../src/vdso/abi.js";
-import { parseCpuinfo } from "../../src/vdso/cpu.js";
+import { parseCpuinfo } from "../../src/vdso/boot/cpu.js";
+import { readInForce } from "../../src/vdso/boot/in-force.js";
+import { predictImage } from "../../src/vdso/boot/predict.js";
 import type { Mechanism } from "../../src/vdso/gate.js";
 import { parseImage, type VdsoImage } from "../../src/vdso/image.js";
-import { readInForce } from "../../src/vdso/in-force.js";
-import { predictImage } from "../../src/vdso/predict.js";
 import { unfetched } from "../support/unfetched.js";
 import { type KernelView, type ProcessView, type VdsoGuest, vdsoGuest } from "../support/vdso-guest.js";
 

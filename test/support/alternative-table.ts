@@ -1,5 +1,5 @@
 import { ElfFile } from "../../src/elf/file.js";
-import { type AlternativeTable, alternativesOf, type RecordSize } from "../../src/vdso/alternatives.js";
+import { type AlternativeTable, alternativesOf, type RecordSize } from "../../src/vdso/boot/alternatives.js";
 import { parseImage } from "../../src/vdso/image.js";
 
 /** One record to be written: what of the image's own is to be otherwise. */
@@ -48,6 +48,59 @@ export function rewritten(
   if (options.release !== undefined) setVersion(bytes, options.release);
   return bytes;
 }
+
+/** A copy of an i386 image whose table is `count` times the first record of its own, at the end of the file. */
+export function repeated(image: Uint8Array, count: number): Uint8Array {
+  const table = alternativesOf(parseImage(image)) as AlternativeTable;
+  const [record] = table.sites[0]?.alternatives ?? [];
+  const section = new ElfFile(image).section(".altinstructions");
+  if (!record || !section) throw new Error("no table");
+  const bytes = new Uint8Array(image.length + count * 12);
+  bytes.set(image);
+  const view = new DataView(bytes.buffer);
+  for (let i = 0; i < count; i++) {
+    const at = image.length + i * 12;
+    view.setInt32(at, Number(record.address) - at, true);
+    view.setInt32(at + 4, Number(record.replacementAddress) - at - 4, true);
+    view.setUint16(at + 8, record.feature, true);
+    view.setUint8(at + 10, record.length);
+    view.setUint8(at + 11, record.replacement.length);
+  }
+  const header = new ElfFile(image).header.e_shoff + section.index * 40;
+  for (const [field, value] of [
+    [12, image.length],
+    [16, image.length],
+    [20, count * 12],
+  ] as const) {
+    view.setUint32(header + field, value, true);
+  }
+  return bytes;
+}
+
+/** A copy of an i386 image without section headers. */
+export function withoutSections(image: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(image);
+  // e_shoff, and e_shnum with e_shstrndx.
+  bytes.fill(0, 32, 36);
+  bytes.fill(0, 48, 52);
+  return bytes;
+}
+
+/** A copy of an i386 image that has no alternatives, and takes one way in. */
+export function separate(image: Uint8Array, code: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(image);
+  setSectionSize(bytes, ".altinstructions", 0);
+  const { entry, elf } = parseImage(bytes);
+  bytes.set(code, elf.offsetOf(entry?.address as bigint));
+  return bytes;
+}
+
+/** What old kernels' separate images start with: `int $0x80`, `sysenter` and `syscall`. */
+export const SEPARATE = {
+  slow: [0xcd, 0x80, 0xc3],
+  sysenter: [0x51, 0x52, 0x55, 0x89, 0xe5, 0x0f, 0x34],
+  syscall: [0x55, 0x89, 0xcd, 0x0f, 0x05],
+} as const;
 
 /** Changes `sh_size` of a section in place. */
 export function setSectionSize(bytes: Uint8Array, name: string, size: number): void {

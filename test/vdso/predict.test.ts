@@ -2,14 +2,16 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { hexBytes } from "../../src/bytes/hex.js";
-import { alternativesOf } from "../../src/vdso/alternatives.js";
-import { parseCpuinfo } from "../../src/vdso/cpu.js";
-import { CPU_MODELS, findCpu } from "../../src/vdso/cpu-models.js";
+import { alternativesOf } from "../../src/vdso/boot/alternatives.js";
+import { parseCmdline } from "../../src/vdso/boot/cmdline.js";
+import { parseCpuinfo } from "../../src/vdso/boot/cpu.js";
+import { CPU_MODELS, findCpu } from "../../src/vdso/boot/cpu-models.js";
+import { BootFeatures } from "../../src/vdso/boot/features.js";
+import { readInForce } from "../../src/vdso/boot/in-force.js";
+import { type BootDescription, kernelWidthOf, predictImage } from "../../src/vdso/boot/predict.js";
+import { chooseSeparate } from "../../src/vdso/boot/separate-images.js";
 import { parseImage, type VdsoImage } from "../../src/vdso/image.js";
-import { readInForce } from "../../src/vdso/in-force.js";
-import { type BootDescription, kernelWidthOf, predictImage } from "../../src/vdso/predict.js";
-import { chooseSeparate } from "../../src/vdso/separate-images.js";
-import { rewritten, setSectionSize } from "../support/alternative-table.js";
+import { rewritten, SEPARATE, separate, withoutSections } from "../support/alternative-table.js";
 import { bootedImage, recordedBoots } from "../support/boots.js";
 import { imageBytes } from "../support/images.js";
 
@@ -83,6 +85,9 @@ describe("prediction", () => {
     const live = parseImage(imageBytes("amd64__Nehalem__i386"), { mapped: true });
     const prediction = predictImage(live, { cpu: cpu("epyc") });
     expect(prediction.bytes && hexBytes(prediction.bytes)).toBe(hexBytes(imageBytes("amd64__EPYC__i386")));
+    expect(prediction.remarks).toEqual([
+      "a kernel has patched this image: at 10 of 10 places the original is not known",
+    ]);
   });
 
   it("of a patched image is not made up where the original would be needed", () => {
@@ -90,6 +95,11 @@ describe("prediction", () => {
     const prediction = predictImage(live, { cpu: cpu("epyc"), cmdline: "clearcpuid=110,111" });
     expect(prediction.bytes).toBeUndefined();
     expect(prediction.sites[0]?.undetermined).toMatch(/what was there before/);
+  });
+
+  it("does not take an image for 32-bit programs for one of a 32-bit kernel", () => {
+    expect(kernelWidthOf(parseImage(imageBytes("arm64__arm32__embedded")))).toBeUndefined();
+    expect(kernelWidthOf(parseImage(imageBytes("arm64__arm64__embedded")))).toBe(64);
   });
 
   it("tells the width of the kernel from the image, but not of 7.0 and later", () => {
@@ -119,6 +129,12 @@ describe("prediction", () => {
     const { sites, bytes } = predicted(imageBytes("arm64__arm32__embedded"), { cpu: "cortex-a72" });
     expect(sites).toEqual([]);
     expect(bytes).toEqual(imageBytes("arm64__arm32__embedded"));
+  });
+
+  it("does not take an image for unpatched that has no section headers", () => {
+    const { bytes, remarks } = predicted(withoutSections(i386of612), { cpu: "core2", width: 64 });
+    expect(bytes).toBeUndefined();
+    expect(remarks).toEqual(["it has no section headers, which say where its kernel patches it"]);
   });
 
   it("does not take an image for unpatched that is patched in a way that is not read", () => {
@@ -197,16 +213,9 @@ describe("the choice of the entry", () => {
   });
 
   it("made by choosing an image, in kernels with several", () => {
-    const separate = (code: readonly number[]): VdsoImage => {
-      const bytes = new Uint8Array(i386of61);
-      setSectionSize(bytes, ".altinstructions", 0);
-      const { entry, elf } = parseImage(bytes);
-      bytes.set(code, elf.offsetOf(entry?.address as bigint));
-      return parseImage(bytes);
-    };
-    const slow = separate([0xcd, 0x80, 0xc3]);
-    const sysenter = separate([0x51, 0x52, 0x55, 0x89, 0xe5, 0x0f, 0x34]);
-    const syscall = separate([0x55, 0x89, 0xcd, 0x0f, 0x05]);
+    const [slow, sysenter, syscall] = [SEPARATE.slow, SEPARATE.sysenter, SEPARATE.syscall].map((code) =>
+      parseImage(separate(i386of61, code)),
+    ) as [VdsoImage, VdsoImage, VdsoImage];
     const chosen = (images: VdsoImage[], name: string, cmdline = "") =>
       chooseSeparate(images, { cpu: cpu(name), cmdline })?.mechanism;
     expect(chosen([slow, sysenter], "486")).toBe("int $0x80");
@@ -214,6 +223,9 @@ describe("the choice of the entry", () => {
     expect(chosen([slow, sysenter], "pentium3")).toBe("sysenter");
     expect(chosen([slow, sysenter], "pentium3", "nosep")).toBe("sysenter");
     expect(chosen([slow, sysenter, syscall], "core2")).toBe("sysenter");
+    // The first 64-bit kernels had two: whoever is not Intel got the other one.
+    expect(chosen([sysenter, syscall], "nano")).toBe("sysenter");
+    expect(chosen([sysenter, syscall], "crusoe")).toBe("syscall");
     expect(chosen([slow, sysenter, syscall], "k8")).toBe("syscall");
     expect(chosen([slow, slow], "k8")).toBeUndefined();
     expect(chosen([parseImage(i386of612), parseImage(i386of61)], "k8")).toBeUndefined();
@@ -242,6 +254,44 @@ describe("the command line", () => {
     expect(notMapped(amd64, "vdso32=0")).toBeUndefined();
   });
 
+  it("gives 2 a meaning of its own up to 3.14", () => {
+    const of = (release: number) => notMapped(rewritten(i386of61, { recordSize: 12, release }), "vdso32=2");
+    expect(of(3014)).toBeUndefined();
+    expect(of(3015)).toMatch(/warns/);
+  });
+
+  it("takes the last of several options, in any notation of a number", () => {
+    const rdtscp = (image: Uint8Array, cmdline: string) =>
+      predicted(image, { cpu: "epyc", cmdline }).features.find(({ feature }) => feature.name === "RDTSCP")?.present;
+    expect(rdtscp(i386of612, "clearcpuid=59 clearcpuid=60")).toBe(true);
+    expect(rdtscp(i386of612, "clearcpuid=60 clearcpuid=59")).toBe(false);
+    expect(rdtscp(i386of612, "clearcpuid=0x3b")).toBe(true);
+    const old = rewritten(i386of612, { recordSize: 12, release: 5017 });
+    expect(rdtscp(old, "clearcpuid=0x3b")).toBe(false);
+    expect(rdtscp(old, "clearcpuid=073")).toBe(false);
+    expect(rdtscp(old, "clearcpuid=rdtscp")).toBe(true);
+  });
+
+  it("says that kernels before 5.10 may stop at the first number of clearcpuid=", () => {
+    const remarks = (release: number, cmdline: string) =>
+      predicted(rewritten(i386of612, { recordSize: 13, release }), { cpu: "epyc", cmdline }).remarks;
+    expect(remarks(5004, "clearcpuid=59,11")).toEqual([expect.stringMatching(/first number alone/)]);
+    expect(remarks(5004, "clearcpuid=59")).toEqual([]);
+    expect(remarks(5010, "clearcpuid=59,11")).toEqual([]);
+  });
+
+  it("takes FRED away by number, by name, and with what it goes with", () => {
+    const way = (cmdline: string) => predicted(i386of72, { cpu: "panther-lake", cmdline, width: 64 }).entry?.mechanism;
+    expect(way("")).toBe("int $0x80");
+    for (const cmdline of ["clearcpuid=fred", "clearcpuid=401", "clearcpuid=402", "fred=off"]) {
+      expect([cmdline, way(cmdline)]).toEqual([cmdline, "sysenter"]);
+    }
+    const shown = parseCpuinfo("vendor_id: GenuineIntel\ncpu family: 6\nmodel: 204\nflags: lm sep fred\n");
+    const booted = (cmdline: string) =>
+      predictImage(parseImage(i386of72), { cpu: shown, cmdline, width: 64 }).entry?.mechanism;
+    expect([booted(""), booted("fred=off")]).toEqual(["int $0x80", "sysenter"]);
+  });
+
   it("puts features there by setcpuid= from 6.15 on", () => {
     const last = (image: Uint8Array, width?: 32 | 64) =>
       predicted(image, { cpu: "core2", cmdline: "setcpuid=rdpid", width }).features.find(
@@ -260,6 +310,54 @@ describe("the command line", () => {
     expect(lfence(i386of61, "clearcpuid=fxsr")).toBe(false);
     expect(lfence(i386of61, "clearcpuid=rdtscp")).toBe(true);
     expect(lfence(i386of612, "clearcpuid=sse2")).toBe(true);
+  });
+});
+
+describe("features that the kernel derives", () => {
+  const options = parseCmdline("", undefined);
+  const of = (name: string, fence: string, release: number, { family = undefined as number | undefined } = {}) => {
+    const one = cpu(name);
+    const boot = { width: 64, options, release, cpu: { ...one, ...(family && { family }) } } as const;
+    return new BootFeatures(boot, { fences: true }).presence({ number: 0x71, name: fence, toldBy: "code" }).present;
+  };
+
+  it("are one fence or the other on AMD, up to 5.3: the one that the family lets the kernel make wait", () => {
+    for (const [family, lfence] of [
+      [15, false],
+      [16, true],
+      [17, false],
+      [18, true],
+      [23, true],
+    ] as const) {
+      expect([family, of("k8", "LFENCE_RDTSC", 4019, { family })]).toEqual([family, lfence]);
+      expect([family, of("k8", "MFENCE_RDTSC", 4019, { family })]).toEqual([family, !lfence]);
+    }
+    expect(of("epyc", "LFENCE_RDTSC", 4014)).toBeUndefined();
+    expect(of("epyc", "MFENCE_RDTSC", 4014)).toBeUndefined();
+    expect(of("core2", "LFENCE_RDTSC", 4014)).toBe(true);
+    expect(of("core2", "MFENCE_RDTSC", 4014)).toBe(false);
+  });
+
+  it("need a vendor that the release knows", () => {
+    expect(of("hygon", "SYSCALL32", 4019)).toBe(false);
+    expect(of("hygon", "SYSCALL32", 4020)).toBe(true);
+    expect(of("zhaoxin", "SYSENTER32", 5002)).toBe(false);
+    expect(of("zhaoxin", "SYSENTER32", 5003)).toBe(true);
+    expect(of("nano", "LFENCE_RDTSC", 5010)).toBe(true);
+    expect(of("crusoe", "LFENCE_RDTSC", 5010)).toBe(false);
+  });
+
+  it("begin with the Pentium II's third stepping, for SEP", () => {
+    const stepping = (stepping: number) =>
+      predictImage(parseImage(i386of61), { cpu: { ...cpu("pentium2-klamath"), stepping } }).entry?.mechanism;
+    expect([stepping(2), stepping(3), stepping(4)]).toEqual(["int $0x80", "sysenter", "sysenter"]);
+  });
+
+  it("do not have SEP where nosep was read, up to 5.18", () => {
+    const way = (release: number) =>
+      predicted(rewritten(i386of61, { recordSize: 12, release }), { cpu: "pentium3", cmdline: "nosep" }).entry
+        ?.mechanism;
+    expect([way(5018), way(5019)]).toEqual(["int $0x80", "sysenter"]);
   });
 });
 
@@ -367,6 +465,14 @@ describe("processors", () => {
     expect(predicted(i386of612, { cpu: "pentium3" }).cannotRun).toMatch(/64-bit mode/);
     expect(predicted(i386of612, { cpu: "cortex-a72" }).cannotRun).toMatch(/no processor of i386/);
     expect(predicted(i386of61, { cpu: "pentium3" }).cannotRun).toBeUndefined();
+    // A kernel shows lm wherever there is a 64-bit mode, a 32-bit kernel too.
+    const old = parseCpuinfo("vendor_id: GenuineIntel\r\ncpu family: 6\r\nmodel: 8\r\nflags: fpu sep\r\n");
+    expect(predictImage(parseImage(i386of612), { cpu: old }).cannotRun).toMatch(/64-bit mode/);
+  });
+
+  it("of another machine have nothing predicted for them", () => {
+    const { sites, bytes, cannotRun } = predicted(imageBytes("arm64__arm64__embedded"), { cpu: "epyc" });
+    expect([sites, bytes, cannotRun]).toEqual([[], undefined, "AMD EPYC (Naples) is no processor of aarch64"]);
   });
 
   it("have no alternatives of kinds that the table does not know", () => {

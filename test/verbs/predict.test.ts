@@ -2,10 +2,11 @@ import { describe, expect, it } from "vitest";
 import { hexBytes } from "../../src/bytes/hex.js";
 import { renderInForce, renderMatrix, renderPrediction, renderTimeline } from "../../src/render/predict.js";
 import { type ImageTarget, imageTarget } from "../../src/targets/target.js";
-import type { Cpu } from "../../src/vdso/cpu.js";
-import { findCpu } from "../../src/vdso/cpu-models.js";
-import { matrix, matrixCpus, timeline } from "../../src/verbs/matrix.js";
+import type { Cpu } from "../../src/vdso/boot/cpu.js";
+import { findCpu } from "../../src/vdso/boot/cpu-models.js";
+import { matrices, matrix, matrixCpus, timeline } from "../../src/verbs/matrix.js";
 import { inForce, predict } from "../../src/verbs/predict.js";
+import { SEPARATE, separate, withoutSections } from "../support/alternative-table.js";
 import { bootedImage } from "../support/boots.js";
 import { imageBytes } from "../support/images.js";
 
@@ -55,10 +56,17 @@ describe("a mapped image", () => {
     const result = inForce(imageTarget("live", imageBytes("host618__native__i386")));
     const text = renderInForce(result as NonNullable<typeof result>);
     expect(text).toContain("entry: syscall");
-    expect(text).toMatch(/SYSENTER32 \(0x6f\) +hidden/);
+    expect(text).toMatch(/SYSENTER32 \(0x6f\) +hidden +where it would show/);
     expect(text).toMatch(/RDTSCP \(0x3b\) +present/);
-    expect(text).toMatch(/0f 01 f9 66 90 +rdtscp +that for RDTSCP +NOPs as 64-bit kernels write them/);
-    expect(inForce(imageTarget("arm", imageBytes("arm64__arm32__embedded")))).toBeUndefined();
+    expect(text).toMatch(/0f 01 f9 66 90 +rdtscp +that for RDTSCP$/m);
+    expect(text).toContain("padding: NOPs as 64-bit kernels write them\n");
+  });
+
+  it("without alternatives is told to be as its file has it, or that it is not known", () => {
+    const plain = inForce(imageTarget("arm", imageBytes("arm64__arm32__embedded")));
+    expect(renderInForce(plain)).toBe("arm image of Linux 6.1.176\nno place in it is patched at boot\n");
+    const stripped = inForce(imageTarget("stripped", withoutSections(bootedImage("6.1-686__i386"))));
+    expect(renderInForce(stripped)).toContain("it has no section headers, which say where its kernel patches it");
   });
 });
 
@@ -78,6 +86,7 @@ describe("matrix", () => {
     expect(row("epyc")).toEqual(["sysenter", "rdtscp"]);
     expect(row("nano")).toEqual(["sysenter", "rdtsc"]);
     expect(renderMatrix(result).split("\n")).toHaveLength(result.rows.length + 4);
+    expect(renderMatrix(result)).not.toContain("cannot run");
   });
 
   it("of the kernels of 2026 shows that FRED changes the calls inside too", () => {
@@ -90,6 +99,30 @@ describe("matrix", () => {
       expect.anything(),
     ]);
     expect(renderMatrix(result)).toMatch(/Pentium III +– +– +– +–/);
+    expect(renderMatrix(result)).toMatch(/\n\n– it cannot run this kernel\n$/);
+  });
+
+  it("of a kernel with separate images is one table, of the image that each processor gets", () => {
+    const images = [SEPARATE.slow, SEPARATE.sysenter].map((code) =>
+      imageTarget("old", separate(bootedImage("6.1-686__i386"), code)),
+    );
+    const results = matrices(images, { width: 32 });
+    expect(results).toHaveLength(1);
+    const way = (name: string) => results[0]?.rows.find((row) => row.cpu.name === cpu(name).name)?.cells;
+    expect([way("486"), way("pentium-pro"), way("pentium3"), way("epyc")]).toEqual([
+      ["int $0x80"],
+      ["int $0x80"],
+      ["sysenter"],
+      ["sysenter"],
+    ]);
+    const { kernels } = timeline([images], [cpu("486"), cpu("pentium3")], { width: 32 });
+    expect(kernels[0]?.mechanisms).toEqual(["int $0x80", "sysenter"]);
+  });
+
+  it("says that programs will have no vDSO, for every column", () => {
+    const target = booted("6.12-cloud-amd64__i386");
+    const { rows } = matrix(target, [cpu("core2")], { cmdline: "vdso32=0" });
+    expect(rows[0]?.cells).toEqual(["no vDSO", "no vDSO", "no vDSO"]);
   });
 
   it("of arm64 shows the counter", () => {
@@ -113,9 +146,43 @@ describe("timeline", () => {
       ["int $0x80", "sysenter", "sysenter", "sysenter"],
       [undefined, "sysenter", "syscall", "int $0x80"],
     ]);
+    expect(result.kernels[0]?.missing).toEqual(["cannot run", undefined, undefined, undefined]);
     expect(result.without).toEqual(["6.12-cloud-amd64__amd64"]);
+    expect(renderTimeline(result)).toMatch(
+      /\n\n– it cannot run this kernel\n\n6\.12-cloud-amd64__amd64: no i386 image/,
+    );
     expect(renderTimeline(result)).toContain(
       "processor                              5.10.223 64-bit  6.1.176 32-bit  7.2.13 64-bit",
+    );
+  });
+});
+
+describe("a timeline", () => {
+  const of = (names: readonly string[], question = {}) =>
+    renderTimeline(
+      timeline(
+        names.map((name) => [booted(name)]),
+        [cpu("core2")],
+        question,
+      ),
+    );
+
+  it("has widths in a line of their own where there are many kernels", () => {
+    const names = ["7.2-cloud-amd64__i386", "6.1-686__i386", "5.10-cloud-amd64__i386", "6.12-cloud-amd64__i386"];
+    const [versions, widths, row] = of(names, { width: 64 }).split("\n");
+    expect(versions).toMatch(/^processor +5\.10\.223 +6\.1\.176 +6\.12\.95 +7\.2\.13$/);
+    expect(widths).toMatch(/^ +64-bit +32-bit +64-bit +64-bit$/);
+    expect(row).toMatch(/^Intel Core 2( +sysenter){4}$/);
+  });
+
+  it("tells what is undetermined from what is not mapped", () => {
+    expect(of(["7.2-cloud-amd64__i386"])).toMatch(/Core 2 +\?\n\n\? undetermined\n$/);
+    expect(of(["6.12-cloud-amd64__i386"], { cmdline: "vdso32=0" })).toMatch(/Core 2 +no vDSO\n$/);
+  });
+
+  it("of kernels without an i386 image is no table", () => {
+    expect(of(["6.12-cloud-amd64__amd64"])).toBe(
+      "6.12-cloud-amd64__amd64: no i386 image, whose way in this is about\n",
     );
   });
 });

@@ -1,10 +1,13 @@
-import { readFileSync } from "node:fs";
+import { FormatError } from "../../bytes/error.js";
+import { ProcessError } from "../../linux/process.js";
 import { renderInForce, renderMatrix, renderPrediction, renderTimeline } from "../../render/predict.js";
+import { readHead } from "../../targets/read-head.js";
 import { resolveTargets } from "../../targets/resolve.js";
 import { type Target, TargetError } from "../../targets/target.js";
-import { type Cpu, parseCpuinfo } from "../../vdso/cpu.js";
-import { CPU_MODELS, findCpu } from "../../vdso/cpu-models.js";
-import { matrix, matrixCpus, timeline } from "../../verbs/matrix.js";
+import { type Cpu, parseCpuinfo } from "../../vdso/boot/cpu.js";
+import { CPU_MODELS, findCpu } from "../../vdso/boot/cpu-models.js";
+import { isProcessorOf } from "../../vdso/boot/fit.js";
+import { matrices, matrixCpus, timeline } from "../../verbs/matrix.js";
 import { type BootQuestion, type InForceResult, inForce, type PredictResult, predict } from "../../verbs/predict.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { refuseTogether } from "../exclusive.js";
@@ -83,18 +86,35 @@ function cpuOf({ text, flag }: Invocation): Cpu | undefined {
     const names = CPU_MODELS.map(({ names: [first] }) => first).join(", ");
     throw new UsageError(`--cpu is ${JSON.stringify(name)}, which has no entry here; there are ${names}`);
   }
-  if (file !== undefined) return parseCpuinfo(readText(file === "-" ? 0 : file, file));
-  return flag("here") ? parseCpuinfo(readText("/proc/cpuinfo", "/proc/cpuinfo")) : undefined;
+  if (file !== undefined) return readCpuinfo(file);
+  return flag("here") ? readCpuinfo("/proc/cpuinfo") : undefined;
 }
 
-function readText(from: string | 0, name: string): string {
+/** The processor that a file (`-`: standard input) with the text of /proc/cpuinfo describes. */
+function readCpuinfo(path: string): Cpu {
+  const name = path === "-" ? "standard input" : path;
   try {
-    return readFileSync(from, "utf8");
+    // Of a machine with very many processors this is not all, but the first is in it.
+    const head = readHead(path, name);
+    head.close();
+    return parseCpuinfo(new TextDecoder().decode(head.bytes));
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (typeof code !== "string") throw error;
-    throw new TargetError(`${name === "-" ? "standard input" : name} cannot be read (${code})`, { cause: error });
+    if (error instanceof FormatError) {
+      throw new TargetError(`${name} describes no processor: it has neither flags nor Features`, { cause: error });
+    }
+    if (!(error instanceof ProcessError)) throw error;
+    throw new TargetError(`${name} cannot be read (${error.code})`, { cause: error });
   }
+}
+
+/** Throws {@link UsageError} where the processor is of another machine than an image. */
+function checkMachine(cpu: Cpu, targets: readonly Target[]): void {
+  const other = targets.find(({ image }) => !isProcessorOf(cpu, image));
+  if (!other) return;
+  const { abi } = other.image;
+  const known = CPU_MODELS.some((model) => isProcessorOf(model.cpu, other.image));
+  const rest = known ? "" : "; no processor of it is known here, so name none";
+  throw new UsageError(`${other.name}: ${cpu.name} is no processor of ${abi}${rest}`);
 }
 
 function runPredict(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
@@ -112,6 +132,7 @@ function runPredict(invocation: Invocation, targets: readonly [Target, ...Target
       throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
     }
   }
+  checkMachine(cpu, targets);
   const results = predict(targets, { ...question, cpu });
   for (const result of results) checkWidth(result, question.width);
   if (file !== undefined) writePrediction(results[0] as PredictResult, file, invocation);
@@ -127,13 +148,13 @@ function runPredict(invocation: Invocation, targets: readonly [Target, ...Target
 
 /** Throws {@link UsageError} where the width of the kernel is not known, or is another than was named. */
 function checkWidth(
-  { target, width }: { readonly target: string; readonly width: 32 | 64 | undefined },
+  { target, width, identity }: Pick<PredictResult, "target" | "width" | "identity">,
   asked: 32 | 64 | undefined,
 ): void {
-  if (width === undefined) {
+  if (width === undefined && identity.abi === "i386") {
     throw new UsageError(`${target} does not tell whether its kernel has 32 or 64 bits: name it with --width`);
   }
-  if (asked !== undefined && asked !== width) {
+  if (asked !== undefined && width !== undefined && asked !== width) {
     throw new UsageError(`--width is ${asked}, but ${target} is of a ${width}-bit kernel`);
   }
 }
@@ -169,17 +190,14 @@ function writePrediction(result: PredictResult, file: string, { output, json }: 
 }
 
 function runInForce({ json, output }: Invocation, targets: readonly [Target, ...Target[]]): number {
-  const results = targets.flatMap((target): InForceResult[] => {
+  const results = targets.map((target): InForceResult => {
     const read = inForce(target);
-    if (!read && targets.length > 1) return [];
-    if (!read)
-      throw new TargetError(`${target.name}: the image has no alternatives, so that its kernel patches nothing`);
-    if (read.pristine || (target.kind === "image" && target.kernel)) {
+    if (read.pristine || (target.kind === "image" && target.kernel && read.sites.length > 0)) {
       throw new UsageError(
         `${target.name} is as the kernel's build made it: name a processor with --cpu NAME, --cpuinfo FILE or --here`,
       );
     }
-    return [read];
+    return read;
   });
   if (json) output.json(results.length > 1 ? { images: results } : (results[0] as object));
   else
@@ -194,8 +212,8 @@ function runInForce({ json, output }: Invocation, targets: readonly [Target, ...
 function runMatrix(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
   const { json, output } = invocation;
   const question = questionOf(invocation);
-  const results = targets.map((target) => matrix(target, matrixCpus(target), question));
-  for (const result of results) checkWidth(result, question.width);
+  const results = matrices(targets, question);
+  for (const result of results) if (result.rows.length > 0) checkWidth(result, question.width);
   if (json) output.json(results.length > 1 ? { images: results } : (results[0] as object));
   else
     output.text(
@@ -213,8 +231,10 @@ async function runTimeline(invocation: Invocation): Promise<number> {
   try {
     for (const word of positionals) groups.push(await resolveTargets(word));
     const cpu = cpuOf(invocation);
-    const first = groups[0]?.[0] as Target;
-    const result = timeline(groups, cpu ? [cpu] : matrixCpus(first), questionOf(invocation));
+    const images = groups.flat().filter(({ image }) => image.abi === "i386");
+    if (cpu) checkMachine(cpu, images);
+    const cpus = cpu ? [cpu] : images.slice(0, 1).flatMap(matrixCpus);
+    const result = timeline(groups, cpus, questionOf(invocation));
     if (json) output.json(result);
     else output.text(renderTimeline(result, output.style));
     return 0;

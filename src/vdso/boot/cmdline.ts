@@ -23,6 +23,8 @@ export interface KernelOptions {
 /** Release that takes names of features beside numbers. */
 const NAMES_SINCE = 5019;
 const SETCPUID_SINCE = 6015;
+/** Release that takes several numbers; stable kernels from October 2020 on do too (4.14.203, 4.19.153, 5.4.73). */
+const SEVERAL_SINCE = 5010;
 /** The kernel keeps that much of such an option, less its end. */
 const MAX_ARGUMENT = 127;
 
@@ -56,6 +58,9 @@ export function parseCmdline(text: string, release: number | undefined): KernelO
   const set = option(words, "setcpuid");
   const withNames = release === undefined || release >= NAMES_SINCE;
   const settable = release === undefined || release >= SETCPUID_SINCE;
+  if (clear?.includes(",") && release !== undefined && release < SEVERAL_SINCE) {
+    remarks.push("clearcpuid= took its first number alone before 5.10, until stable kernels of October 2020");
+  }
   if (set !== undefined && !settable) remarks.push("setcpuid= has no effect: kernels read it from 6.15 on");
   const lists = (argument: string | undefined, name: string): FeatureList =>
     argument === undefined

@@ -1,7 +1,7 @@
-import type { Alternative, Site } from "../alternatives.js";
-import { type Cpu, vendorWords } from "../cpu.js";
 import type { VdsoImage } from "../image.js";
+import type { Alternative, Site } from "./alternatives.js";
 import type { FeatureList, KernelOptions } from "./cmdline.js";
+import { type Cpu, vendorWords } from "./cpu.js";
 
 /** A feature that an alternative depends on. */
 export interface Feature {
@@ -50,6 +50,8 @@ const HARDWARE_WORDS: ReadonlyMap<number, readonly string[]> = new Map(
         4,
         "pni pclmulqdq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cid sdbg fma cx16 xtpr pdcm - pcid dca sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave - avx f16c rdrand hypervisor",
       ],
+      // Of this word, FRED and what it goes with, which /proc/cpuinfo does not show.
+      [12, "- - - - - - - - - - - - - - - - - fred lkgs - - - - - - - - - - - - -"],
       [
         16,
         "- avx512vbmi umip pku ospke waitpkg avx512_vbmi2 - gfni vaes vpclmulqdq avx512_vnni avx512_bitalg tme avx512_vpopcntdq - la57 - - - - - rdpid - bus_lock_detect cldemote - movdiri movdir64b enqcmd - -",
@@ -129,7 +131,10 @@ function nameByCode(image: VdsoImage, site: Site, { replacement, feature, invert
 }
 
 /** Features that go where another goes. Source: arch/x86/kernel/cpu/cpuid-deps.c. */
-const NEEDS: Readonly<Record<string, string>> = { sse2: "sse", sse: "fxsr", fxsr: "fpu" };
+const NEEDS: Readonly<Record<string, string>> = { sse2: "sse", sse: "fxsr", fxsr: "fpu", fred: "lkgs" };
+
+/** Like AMD's processors before family 16, this family has no register that makes LFENCE wait: it always does there. */
+const ALWAYS_WAITS = 17;
 
 /** Families, models and steppings of Intel below this report SEP without having it: the Pentium Pro and before. */
 const FIRST_SEP = 0x633;
@@ -238,14 +243,13 @@ export class BootFeatures {
       : undefined;
   }
 
-  /** FRED, where it is in use, has only slow system calls for 32-bit programs. */
+  /** Where FRED is in use, the kernel has 32-bit programs enter by `int $0x80`. */
   get #fred(): boolean {
     const { cpu, options, width, release } = this.#boot;
     if (width === 32 || !cpu.flags.has("fred") || (release !== undefined && release < FRED_SINCE)) return false;
     if (!this.#has("fred").present) return false;
-    if (cpu.booted) return true;
-    const byDefault = release === undefined || release >= FRED_BY_DEFAULT_SINCE;
-    return byDefault ? options.fred !== "off" : options.fred === "on";
+    if (options.fred === "off") return false;
+    return cpu.booted || options.fred === "on" || release === undefined || release >= FRED_BY_DEFAULT_SINCE;
   }
 
   get #vendor(): "intel" | "amd" | "hygon" | "centaur" | "zhaoxin" | undefined {
@@ -316,7 +320,9 @@ export class BootFeatures {
 
   #lfenceOnAmd({ family }: Cpu, release: number | undefined): Answer {
     if (family === undefined) return open("it depends on the family, which is not given");
-    if (family < 16) return no("AMD's processors before family 16 have no LFENCE that waits");
+    if (family < 16 || family === ALWAYS_WAITS) {
+      return no(`AMD's family ${family} has no register that makes LFENCE wait`);
+    }
     return release !== undefined && release >= LFENCE_ON_AMD_SINCE
       ? yes("from 4.15 on the kernel makes AMD's LFENCE wait")
       : open("kernels before 4.15 set it for AMD only where they were corrected later");

@@ -1,4 +1,4 @@
-import type { Alternative, Site } from "../alternatives.js";
+import type { Alternative, Site } from "./alternatives.js";
 import { addNops, addOneNop } from "./nops.js";
 import type { PatchRules } from "./rules.js";
 import { type X86Shape, x86Shape } from "./x86-length.js";

@@ -1,6 +1,6 @@
-import type { RecordSize } from "../alternatives.js";
-import type { Cpu } from "../cpu.js";
 import type { KernelVersion } from "../image.js";
+import type { RecordSize } from "./alternatives.js";
+import type { Cpu } from "./cpu.js";
 import { NOPS, type NopName, type NopTable } from "./nops.js";
 
 /** How a generation of kernels turns single-byte NOPs that stand for padding into longer ones. */

@@ -1,8 +1,8 @@
-import type { FormatError } from "../bytes/error.js";
-import { Reader } from "../bytes/reader.js";
-import * as C from "../elf/constants.js";
-import type { Section } from "../elf/section.js";
-import type { VdsoFunction, VdsoImage } from "./image.js";
+import type { FormatError } from "../../bytes/error.js";
+import { Reader } from "../../bytes/reader.js";
+import * as C from "../../elf/constants.js";
+import type { Section } from "../../elf/section.js";
+import type { VdsoFunction, VdsoImage } from "../image.js";
 
 /** One record of `.altinstructions`: bytes that the kernel puts in place of others at boot where a feature is there. */
 export interface Alternative {
@@ -84,6 +84,10 @@ const LAYOUTS: readonly Layout[] = [
   { size: 14, flagsAt: 10, lengthAt: 12, paddingAt: undefined },
 ];
 
+/** Most records of a table, and of one site in it: real images have twenty, and three. What is done with them grows. */
+const MAX_RECORDS = 1024;
+const MAX_AT_SITE = 8;
+
 /** Machines whose alternatives are of these layouts; those of riscv, s390 and others are not. */
 const MACHINES: ReadonlySet<number> = new Set([C.EM_386, C.EM_X86_64, C.EM_AARCH64]);
 
@@ -92,7 +96,8 @@ const MACHINES: ReadonlySet<number> = new Set([C.EM_386, C.EM_X86_64, C.EM_AARCH
  * `.altinstructions`, or one of a machine whose records are of another kind.
  *
  * Which size the records have is told by reading them: every site must lie in code and every replacement in the
- * image. Throws `FormatError` where that holds for no size, or where sites overlap.
+ * image. Throws `FormatError` where that holds for no size, where sites overlap, and where there are more records than
+ * any image has.
  */
 export function alternativesOf(image: VdsoImage): AlternativeTable | undefined {
   const section = image.elf.section(".altinstructions");
@@ -122,13 +127,14 @@ export function alternativesOf(image: VdsoImage): AlternativeTable | undefined {
 /** Sections by which other machines have their images patched: riscv; powerpc, by features of several kinds. */
 const FOREIGN = [".alternative", "__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup", "__lwsync_fixup"];
 
-/** The section by which an image is patched in a way that is not read here; `undefined` where it has none. */
+/** Why it is not known how an image is patched, in a sentence; `undefined` where it is. */
 export function unreadAlternatives(image: VdsoImage): string | undefined {
+  if (image.elf.sections.length === 0) return "it has no section headers, which say where its kernel patches it";
   const own = MACHINES.has(image.elf.header.e_machine);
   const section = image.elf.sections.find(
     ({ name, sh_size }) => sh_size > 0 && (FOREIGN.includes(name) || (!own && name === ".altinstructions")),
   );
-  return section?.name;
+  return section && `its kernel patches it by ${section.name}, which is not read here`;
 }
 
 /** The records, `undefined` where the bytes are no whole number of them, or what is wrong with the first that is. */
@@ -139,6 +145,9 @@ function readRecords(
   layout: Layout,
 ): Alternative[] | FormatError | undefined {
   if (reader.length % layout.size !== 0) return undefined;
+  if (reader.length > MAX_RECORDS * layout.size) {
+    return reader.error(`it has more than ${MAX_RECORDS} records of ${layout.size} bytes`, 0, reader.length);
+  }
   const arm64 = image.elf.header.e_machine === C.EM_AARCH64;
   const replacements = image.elf.section(".altinstr_replacement");
   const records: Alternative[] = [];
@@ -205,6 +214,9 @@ function sitesOf(image: VdsoImage, records: readonly Alternative[], reader: Read
   }
   const sites = [...byAddress].map(([address, alternatives]): Site => {
     const { offset } = alternatives[0] as Alternative;
+    if (alternatives.length > MAX_AT_SITE) {
+      throw reader.error(`the site at 0x${address.toString(16)} has ${alternatives.length} records`, 0, address);
+    }
     const length = alternatives.reduce((longest, { length }) => Math.max(longest, length), 0);
     const functionName = functionAt(image.functions, address)?.name;
     return { address, offset, length, alternatives, ...(functionName !== undefined && { functionName }) };

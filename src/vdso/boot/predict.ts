@@ -1,4 +1,6 @@
-import { EM_AARCH64 } from "../elf/constants.js";
+import { EM_AARCH64 } from "../../elf/constants.js";
+import type { Mechanism } from "../gate.js";
+import type { VdsoImage } from "../image.js";
 import {
   type Alternative,
   type AlternativeTable,
@@ -7,17 +9,16 @@ import {
   type Site,
   unreadAlternatives,
 } from "./alternatives.js";
-import { type KernelOptions, parseCmdline } from "./boot/cmdline.js";
-import { wayIn } from "./boot/entry.js";
-import { type Boot, BootFeatures, type Feature, featureOf, type Presence } from "./boot/features.js";
-import { patchArm64, patchX86 } from "./boot/patch.js";
-import { type PatchRules, releaseOf, rulesFor, rulesOfAll } from "./boot/rules.js";
+import { parseCmdline } from "./cmdline.js";
 import type { Cpu } from "./cpu.js";
-import type { Mechanism } from "./gate.js";
-import type { VdsoImage } from "./image.js";
+import { wayIn } from "./entry.js";
+import { type Boot, BootFeatures, type Feature, featureOf, type Presence } from "./features.js";
+import { cannotRun, isProcessorOf, notMapped } from "./fit.js";
+import { patchArm64, patchX86 } from "./patch.js";
+import { type PatchRules, releaseOf, rulesFor, rulesOfAll } from "./rules.js";
 import { permittedVariants } from "./variants.js";
 
-export type { Feature, Presence } from "./boot/features.js";
+export type { Feature, Presence } from "./features.js";
 
 /** What the kernel boots on, and with what. */
 export interface BootDescription {
@@ -74,7 +75,10 @@ export interface Prediction {
   readonly sites: readonly PredictedSite[];
   /** Each feature that a site depends on, once. */
   readonly features: readonly Presence[];
-  /** All of the image; absent where a site is undetermined, or where how it is patched is not read. */
+  /**
+   * All of the image; absent where a site is undetermined, where how it is patched is not read, and where the processor
+   * is of another machine.
+   */
   readonly bytes?: Uint8Array;
   readonly entry?: EntryChoice;
   /** Why programs see no vDSO at all, in a sentence. */
@@ -87,7 +91,8 @@ export interface Prediction {
 /** What an image tells of its kernel's width. */
 export function kernelWidthOf(image: VdsoImage, table = alternativesOf(image)): 32 | 64 | undefined {
   if (image.abi === "x86_64" || image.abi === "x32") return 64;
-  if (image.abi !== "i386") return image.elf.header.class;
+  // An image for 32-bit programs of another machine may be of a kernel of either width.
+  if (image.abi !== "i386") return image.elf.header.class === 64 ? 64 : undefined;
   if (!table) return undefined;
   const features = table.sites.flatMap((site) =>
     site.alternatives.map((record) => featureOf(image, site, record).name),
@@ -135,11 +140,9 @@ export function predictImage(image: VdsoImage, description: BootDescription): Pr
     ...(cannotRun(image, description.cpu, width) ?? {}),
     remarks: options.remarks,
   };
+  if (!isProcessorOf(description.cpu, image)) return { ...base, sites: [], features: [] };
   const unread = unreadAlternatives(image);
-  if (unread !== undefined) {
-    const remark = `its kernel patches it by ${unread}, which is not read here`;
-    return { ...base, sites: [], features: [], remarks: [...options.remarks, remark] };
-  }
+  if (unread !== undefined) return { ...base, sites: [], features: [], remarks: [...options.remarks, unread] };
   if (!table)
     return withEntry(
       image,
@@ -181,7 +184,7 @@ export function predictImage(image: VdsoImage, description: BootDescription): Pr
     sites,
     features: [...known.values()],
     ...(sites.every(({ after }) => after) && { bytes: assemble(image, sites) }),
-    remarks: [...options.remarks, ...versionRemarks(table, release)],
+    remarks: [...options.remarks, ...versionRemarks(table, release), ...patchedRemarks(originals)],
   };
   return withEntry(image, prediction, { originals, candidates });
 }
@@ -192,6 +195,12 @@ function versionRemarks({ recordSize }: AlternativeTable, release: number | unde
   if (release !== undefined) return [];
   const until = recordSize === 12 ? "5.13 to 6.2" : recordSize === 13 ? "4.1 to 5.12" : "6.10 and later";
   return [`the image names no version of its kernel: predicted as Linux ${until} does it`];
+}
+
+function patchedRemarks(originals: readonly (Uint8Array | undefined)[]): string[] {
+  const patched = originals.filter((original) => !original).length;
+  if (patched === 0) return [];
+  return [`a kernel has patched this image: at ${patched} of ${originals.length} places the original is not known`];
 }
 
 /** Whether a record is put in place; `undefined` where its feature is not known, or where code makes what is put. */
@@ -320,34 +329,4 @@ function otherWays(
     if (!known || needs.length < known.length) found.set(mechanism, needs);
   }
   return [...found].map(([mechanism, needs]) => ({ mechanism, needs }));
-}
-
-/** Release from which any number but 1 means that there is none. */
-const VDSO32_COMPAT_UNTIL = 3016;
-
-/** Why the kernel maps no such image, by its command line. */
-function notMapped(
-  image: VdsoImage,
-  { vdso, vdso32, vdsoIsLast }: KernelOptions,
-  width: 32 | 64 | undefined,
-  release: number | undefined,
-): { readonly notMapped: string } | undefined {
-  if (image.abi === "x86_64" || image.abi === "x32") {
-    return vdso === 0 ? { notMapped: "vdso=0: 64-bit programs see no vDSO" } : undefined;
-  }
-  if (image.abi !== "i386" || width === undefined) return undefined;
-  // A 32-bit kernel takes both for the same option; a 64-bit one has one for each kind of program.
-  const both = width === 32 && (vdsoIsLast || vdso32 === undefined);
-  const [value, name] = both ? [vdso, "vdso"] : [vdso32, "vdso32"];
-  if (value === undefined || value === 1) return undefined;
-  if (value === 0) return { notMapped: `${name}=0: 32-bit programs see no vDSO` };
-  if (release !== undefined && release < VDSO32_COMPAT_UNTIL) return undefined;
-  return { notMapped: `${name}=${value}: the kernel knows 0 and 1 alone, warns, and maps no vDSO for 32-bit programs` };
-}
-
-function cannotRun(image: VdsoImage, cpu: Cpu, width: 32 | 64 | undefined): { readonly cannotRun: string } | undefined {
-  const machine = /^(aarch64|arm)/.test(image.abi) ? "arm" : /^(i386|x86_64|x32)$/.test(image.abi) ? "x86" : undefined;
-  if (cpu.machine !== machine) return { cannotRun: `${cpu.name} is no processor of ${image.abi}` };
-  const long = cpu.flags.has("lm") || machine === "arm" || cpu.booted;
-  return width === 64 && !long ? { cannotRun: `${cpu.name} has no 64-bit mode, which this kernel needs` } : undefined;
 }

@@ -1,11 +1,11 @@
+import type { Mechanism } from "../gate.js";
+import type { VdsoImage } from "../image.js";
 import { alternativesOf } from "./alternatives.js";
-import { parseCmdline } from "./boot/cmdline.js";
-import { wayIn } from "./boot/entry.js";
-import { BootFeatures } from "./boot/features.js";
-import { releaseOf } from "./boot/rules.js";
-import type { Mechanism } from "./gate.js";
-import type { VdsoImage } from "./image.js";
+import { parseCmdline } from "./cmdline.js";
+import { wayIn } from "./entry.js";
+import { BootFeatures } from "./features.js";
 import type { BootDescription } from "./predict.js";
+import { releaseOf } from "./rules.js";
 
 /** Which of several images for one ABI a kernel maps. */
 export interface SeparateChoice {

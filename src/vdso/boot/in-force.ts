@@ -1,10 +1,10 @@
-import { EM_AARCH64 } from "../elf/constants.js";
+import { EM_AARCH64 } from "../../elf/constants.js";
+import type { Mechanism } from "../gate.js";
+import type { VdsoImage } from "../image.js";
 import { type Alternative, type AlternativeTable, alternativesOf, type Site } from "./alternatives.js";
-import { wayIn } from "./boot/entry.js";
-import { type Feature, featureOf } from "./boot/features.js";
-import { releaseOf } from "./boot/rules.js";
-import type { Mechanism } from "./gate.js";
-import type { VdsoImage } from "./image.js";
+import { wayIn } from "./entry.js";
+import { type Feature, featureOf } from "./features.js";
+import { releaseOf } from "./rules.js";
 import { permittedVariants, type Variant } from "./variants.js";
 
 /** What lies at one site of an image that was mapped. */

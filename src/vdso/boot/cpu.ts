@@ -1,4 +1,4 @@
-import { FormatError } from "../bytes/error.js";
+import { FormatError } from "../../bytes/error.js";
 
 /** A processor as a kernel sees it at boot. */
 export interface Cpu {

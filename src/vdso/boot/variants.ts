@@ -1,6 +1,6 @@
 import type { Alternative, RecordSize, Site } from "./alternatives.js";
-import { patchArm64, patchX86 } from "./boot/patch.js";
-import { type PatchRules, rulesOfAll } from "./boot/rules.js";
+import { patchArm64, patchX86 } from "./patch.js";
+import { type PatchRules, rulesOfAll } from "./rules.js";
 
 /** What may lie at a site after boot. */
 export interface Variant {

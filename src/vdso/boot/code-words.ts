@@ -1,6 +1,6 @@
-import { hexBytes } from "../bytes/hex.js";
-import type { Abi } from "./abi.js";
-import { x86Shape } from "./boot/x86-length.js";
+import { hexBytes } from "../../bytes/hex.js";
+import type { Abi } from "../abi.js";
+import { x86Shape } from "./x86-length.js";
 
 /** What alternatives are made of, by bytes; a call ends in its distance. */
 const WORDS: readonly (readonly [bytes: readonly number[], text: string])[] = [
@@ -22,20 +22,17 @@ const WORDS: readonly (readonly [bytes: readonly number[], text: string])[] = [
   [[0xeb], "jmp"],
 ];
 
-/** NOPs of all kinds that kernels write, but for their displacements. */
+/** Prefixes that make NOPs longer. */
+const LENGTHENING: ReadonlySet<number> = new Set([0x2e, 0x3e, 0x66]);
+
+/** NOPs of all kinds that kernels write, but for such prefixes and for displacements. */
 const PADDING: readonly (readonly number[])[] = [
   [0x90],
-  [0x66, 0x90],
-  [0x66, 0x66, 0x90],
-  [0x66, 0x66, 0x66, 0x90],
   [0x0f, 0x1f],
-  [0x66, 0x0f, 0x1f],
-  [0x2e, 0x0f, 0x1f],
   [0x89, 0xf6],
   [0x8b, 0xc0],
   [0x8d, 0x76, 0x00],
   [0x8d, 0x74, 0x26, 0x00],
-  [0x3e, 0x8d, 0x74, 0x26, 0x00],
   [0x8d, 0xb6],
   [0x8d, 0xb4],
   [0x8d, 0x04, 0x20],
@@ -47,6 +44,12 @@ const PADDING: readonly (readonly number[])[] = [
 
 const startsWith = (bytes: Uint8Array, start: readonly number[]): boolean =>
   bytes.length >= start.length && start.every((byte, i) => bytes[i] === byte);
+
+function isPadding(instruction: Uint8Array): boolean {
+  const opcode = instruction.findIndex((byte) => !LENGTHENING.has(byte));
+  const bare = instruction.subarray(Math.max(opcode, 0));
+  return PADDING.some((start) => startsWith(bare, start));
+}
 
 /** Instructions of arm64 among alternatives, by mask and pattern; the register does not matter. */
 const ARM_WORDS: readonly (readonly [mask: number, pattern: number, text: string])[] = [
@@ -68,8 +71,8 @@ function armSiteCode(bytes: Uint8Array): string {
 }
 
 /**
- * What bytes at a site (of x86 or arm64) do, in a few words and without a decoder: `lfence; rdtsc`. What only fills is left out, and
- * what is not known stays as bytes.
+ * What bytes at a site (of x86 or arm64) do, in a few words and without a decoder: `lfence; rdtsc`. What only fills is
+ * left out, and what is not known stays as bytes.
  */
 export function siteCode(bytes: Uint8Array, abi: Abi): string {
   if (abi === "aarch64") return armSiteCode(bytes);
@@ -78,7 +81,7 @@ export function siteCode(bytes: Uint8Array, abi: Abi): string {
     const length = x86Shape(bytes, at, 32)?.length ?? bytes.length - at;
     const instruction = bytes.subarray(at, at + length);
     at += length;
-    if (PADDING.some((start) => startsWith(instruction, start))) continue;
+    if (isPadding(instruction)) continue;
     const known = WORDS.findLast(([start]) => startsWith(instruction, start));
     words.push(known?.[1] ?? hexBytes(instruction));
   }
