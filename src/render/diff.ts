@@ -4,7 +4,7 @@ import type { AbiComparison, AspectChange, ExportedSymbol, SymbolChange } from "
 import type { CodeComparison, CodeLine, CodeRow, FunctionComparison } from "../vdso/compare/code.js";
 import type { SiteChange, SiteSummary, SitesComparison } from "../vdso/compare/sites.js";
 import type { ContentComparison } from "../vdso/compare.js";
-import type { DiffResult, DiffSide, DiffSummary, ImageDiff } from "../verbs/diff.js";
+import type { CodeCount, DiffResult, DiffSide, DiffSummary, ImageDiff } from "../verbs/diff.js";
 import { wrap } from "./explain.js";
 import { plainStyle, type Style } from "./style.js";
 import { type Cell, table } from "./table.js";
@@ -93,7 +93,12 @@ function answer(summary: DiffSummary, abi: AbiComparison, abiOnly: boolean, cont
         : `only ${notLoaded(content)} differs`;
     return `Both are the same image: ${choices}.`;
   }
-  return `${changedWords(summary, content)}; a C library would notice ${noticed(abi)}.`;
+  const { functions, local } = summary;
+  if (!functions || !local) {
+    const abis = abi.aspects.filter(({ aspect }) => aspect === "ABI").map(({ value }) => value);
+    return `The images are of different ABIs, ${list(abis)}: no program could use one in place of the other, and their code has nothing in common.`;
+  }
+  return `${changedWords(functions, local, content)}; a C library would notice ${noticed(abi)}.`;
 }
 
 function notLoaded(content: ContentComparison | undefined): string {
@@ -101,29 +106,35 @@ function notLoaded(content: ContentComparison | undefined): string {
   return ranges.some(({ where }) => where === "site") ? "what boot put in its places" : "what is not loaded";
 }
 
-function changedWords({ functions, local }: DiffSummary, content: ContentComparison | undefined): string {
-  if (!functions || !local) return "The images are of different ABIs, and their code has nothing in common";
+function changedWords(functions: CodeCount, local: CodeCount, content: ContentComparison | undefined): string {
+  const decoded = content?.code?.decoded ?? true;
   const affected =
     functions.affected > 0
       ? [`${functions.affected} more ${functions.affected === 1 ? "leads" : "lead"} to code that changed`]
       : [];
   const parts = [
-    ...(functions.changed > 0
-      ? [`the code of ${functions.changed} of ${counted(functions.total - functions.added, "function")} changed`]
-      : []),
+    ...(functions.changed > 0 ? [changedFunctions(functions, decoded)] : []),
     ...(functions.removed > 0 ? [isAre(functions.removed, "gone")] : []),
     ...(functions.added > 0 ? [isAre(functions.added, "new")] : []),
     ...affected,
   ];
   if (parts.length > 0) return capital(list(parts));
-  if (local.changed + local.added + local.removed > 0) return "Only code that no function leads to changed";
+  if (local.changed + local.added + local.removed > 0) {
+    return decoded ? "Only code that no function leads to changed" : "Of the code only what has no name differs";
+  }
   if (content?.sites && !content.sites.same) return "The code is the same, but it is patched otherwise at boot";
-  if (functions.moved + local.moved > 0) return "The code is the same, but for where it lies";
-  const data =
+  const code = `The code is the same${functions.moved + local.moved > 0 ? " but for where it lies" : ""}`;
+  const changed =
     content?.data.filter(({ change }) => change !== "same" && change !== "moved").map(({ name }) => name) ?? [];
-  return data.length > 0
-    ? `The code is the same, ${list(data)} ${data.length === 1 ? "is" : "are"} not`
-    : "The code is the same";
+  // Notes differ between any two builds.
+  const data = changed.filter((name) => !name.startsWith(".note"));
+  if (data.length > 0) return `${code}; the data in ${list(data)} differs`;
+  return changed.length > 0 ? `${code}, and beside it only notes differ, as the build-id` : code;
+}
+
+function changedFunctions({ changed, total, added }: CodeCount, decoded: boolean): string {
+  const of = `${changed} of ${counted(total - added, "function")}`;
+  return decoded ? `the code of ${of} changed` : `the bytes of ${of} differ, which may only be where things lie`;
 }
 
 function capital(text: string): string {
@@ -157,6 +168,8 @@ function few(names: readonly string[]): string {
 
 function aspectName({ aspect, value }: AspectChange): string {
   switch (aspect) {
+    case "ELF flags":
+      return `e_flags ${value}`;
     case "hash table":
     case "dynamic entry":
     case "program header":
@@ -233,8 +246,9 @@ function abiSection(abi: AbiComparison, style: Style, abiOnly: boolean): string 
   return text;
 }
 
-/** What it means for programs that something is gone. */
+/** What it means for programs that something is gone; nothing for those of another ABI, which never had it. */
 function consequences({ symbols, aspects }: AbiComparison): string[] {
+  if (aspects.some(({ aspect }) => aspect === "ABI")) return [];
   const gone = (value: string) => aspects.some((one) => one.change === "removed" && one.value === value);
   const lost = symbols.filter(({ change }) => change === "removed").map(({ name }) => name);
   const sentences: string[] = [];
@@ -352,7 +366,7 @@ function codeSection(code: CodeComparison, style: Style, width: number): string 
       { text: one.b ? hex(one.b.address) : "-", style: "number" },
       { text: one.b ? String(one.b.size) : "-" },
       { text: CHANGE_WORDS[one.change], style: changeStyle(one.change) },
-      { text: remark(one), style: "dim" },
+      { text: remark(one, code.decoded), style: "dim" },
     ]),
     { header: ["function", "A", "size", "B", "size", "", ""], right: [1, 2, 3, 4], indent: "  ", style },
   );
@@ -380,10 +394,10 @@ function stateWords({ text, bytes }: { readonly text: string; readonly bytes: Ui
   return text === "" ? hexBytes(bytes, " ") : text;
 }
 
-function remark({ local, calledBy, reaches, aligned, change }: FunctionComparison): string {
+function remark({ local, calledBy, reaches, aligned, change }: FunctionComparison, decoded: boolean): string {
   const unchanged = change === "same" || change === "moved" || change === "boot";
   return [
-    ...(local ? [calledBy.length > 0 ? `used by ${few(calledBy)}` : "no function leads to it"] : []),
+    ...(local && decoded ? [calledBy.length > 0 ? `used by ${few(calledBy)}` : "no function leads to it"] : []),
     ...(unchanged && reaches.length > 0 ? [`leads to ${few(reaches)}`] : []),
     ...(aligned ? [] : ["too different to be aligned"]),
   ].join("; ");

@@ -18,7 +18,8 @@ const FINDINGS: Readonly<Record<FindingId, string>> = {
   "protection-changed": "the protection is not the kernel's r-xp",
   "private-page": "the process has a copy of its own of this page",
   "second-vdso": "a further mapping is named [vdso]",
-  "vdso-copy": "executable memory without a file holds a vDSO image",
+  "vdso-copy": "executable memory that the kernel did not map as a vDSO holds an image of one",
+  "stack-vector-differs": "the vector on the program's stack tells of another vDSO",
   "sysinfo-ehdr-elsewhere": "AT_SYSINFO_EHDR does not point to the vDSO",
   "vdso-unmapped": "the vDSO, or a part of it, was unmapped",
   "sysinfo-ehdr-missing": "the auxiliary vector does not tell of the vDSO",
@@ -44,6 +45,7 @@ const MARKS: Readonly<Record<Mark["kind"], string>> = {
   rr: "made a system call by rr",
   valgrind: "the vDSO was unmapped by valgrind",
   "traced-copy": "a page written to by whoever traces the process",
+  "traced-vector": "the vDSO is hidden from the program by whoever traces it",
   "criu-copy": "a page written to when the process was restored",
 };
 
@@ -55,7 +57,7 @@ const VERDICTS: Readonly<Record<Verdict, string>> = {
   criu: "restored by CRIU",
   rr: "recorded by rr",
   valgrind: "run by valgrind",
-  "traced-copy": "traced, with pages written to",
+  "traced-copy": "changed by whoever traces them",
   emulated: "as the emulator made them",
   "no-vdso": "without a vDSO",
   "kernel-thread": "kernel threads",

@@ -1,5 +1,5 @@
 import type { Decoder } from "../isa/instruction.js";
-import { type AlternativeTable, alternativesOf } from "./alternatives.js";
+import { type AlternativeTable, alternativesOf } from "./boot/alternatives.js";
 import { type AbiComparison, compareAbi } from "./compare/abi.js";
 import { hasTooMuchCode, ImageCode } from "./compare/blocks.js";
 import { type ByteComparison, compareBytes, compareData, type SectionComparison } from "./compare/bytes.js";

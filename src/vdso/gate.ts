@@ -66,21 +66,25 @@ function isNoIndex(register: string): boolean {
   return register === "eiz" || register === "riz";
 }
 
-/** Whether an instruction does nothing: `nop`, `xchg %ax,%ax`, `lea 0(%esi),%esi`, `mov %esi,%esi`. */
-function isPadding(instruction: Instruction): boolean {
-  const { mnemonic, operands } = instruction;
-  if (mnemonic.startsWith("nop") || mnemonic === "int3") return true;
+/**
+ * Whether an instruction does nothing, as compilers and kernels fill gaps: `nop`, `xchg %ax,%ax`, `lea 0(%esi),%esi`,
+ * `mov %esi,%esi`. In 64-bit code (`wide`) writing 32 bits of a register clears the others, which is something.
+ */
+export function isNop({ mnemonic, operands }: Instruction, wide: boolean): boolean {
+  if (/^nop[wlq]?$/.test(mnemonic)) return true;
   const [source, destination] = operands;
   if (destination?.kind !== "register" || operands.length !== 2) return false;
-  if (source?.kind === "register" && source.name === destination.name) {
-    return mnemonic === "mov" || (mnemonic === "xchg" && source.name === "ax");
+  const { name } = destination;
+  if (wide && /^e|d$/.test(name)) return false;
+  if (source?.kind === "register") {
+    return source.name === name && (mnemonic === "mov" || (mnemonic === "xchg" && name === "ax"));
   }
   return (
     mnemonic === "lea" &&
     source?.kind === "memory" &&
-    source.base === destination.name &&
-    (source.index === undefined || isNoIndex(source.index)) &&
-    source.displacement === 0n
+    source.base === name &&
+    source.displacement === 0n &&
+    (source.index === undefined || isNoIndex(source.index))
   );
 }
 
@@ -180,7 +184,7 @@ function findRestart(path: readonly Instruction[], gateAt: number): number {
 function purposeOf(instruction: Instruction, landing: bigint | undefined): StepPurpose {
   const first = registerOperand(instruction, 0);
   const second = registerOperand(instruction, 1);
-  if (isPadding(instruction)) return { kind: "padding" };
+  if (isNop(instruction, false) || instruction.mnemonic === "int3") return { kind: "padding" };
   if (instruction.flow === "return") return { kind: "return" };
   if (instruction.flow === "jump" && instruction.target !== undefined) {
     return { kind: "jump", to: instruction.target };

@@ -1,11 +1,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type Agent, startAgent } from "../../src/agent/live.js";
+import { AT_SYSINFO_EHDR, auxvValue, parseAuxv } from "../../src/linux/auxv.js";
 import { LiveProcess } from "../../src/linux/live.js";
 import { type Mapping, parseMaps } from "../../src/linux/maps.js";
 import type { Abi } from "../../src/vdso/abi.js";
-import { alternativesOf } from "../../src/vdso/alternatives.js";
+import { alternativesOf } from "../../src/vdso/boot/alternatives.js";
 import { parseImage, type VdsoImage } from "../../src/vdso/image.js";
 import { decoderFor } from "../../src/verbs/decoder.js";
 import { Verifier, type VerifyPass } from "../../src/verbs/verify/live.js";
@@ -16,7 +18,7 @@ import { needs } from "../support/referee.js";
 /** Processes that do nothing, beside those that are tampered with. */
 const CROWD = 1000;
 
-const [MMAP, MPROTECT, MUNMAP, MREMAP] = [9, 10, 11, 25] as const;
+const [WRITE, MMAP, MPROTECT, MUNMAP, MREMAP, MEMFD_CREATE] = [1, 9, 10, 11, 25, 319] as const;
 const [PROT_READ, PROT_WRITE, PROT_EXEC] = [1, 2, 4] as const;
 const [MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS] = [2, 0x10, 0x20] as const;
 const [MREMAP_MAYMOVE, MREMAP_FIXED] = [1, 2] as const;
@@ -100,6 +102,27 @@ class Victim {
   functionOffset(name: string): number {
     const target = this.image.functions.find((one) => one.name === name);
     return Number((target as { address: bigint }).address - this.image.linkBase);
+  }
+
+  /** Where the vector on the stack has AT_SYSINFO_EHDR: the address of its tag. */
+  stackEntry(): bigint {
+    const entries = parseAuxv(readFileSync(`/proc/${this.pid}/auxv`), { wordSize: 8, littleEndian: true });
+    const random = auxvValue(entries, 25) as bigint;
+    const below = Buffer.from(this.read(random - 1024n, 1024));
+    const wanted = Buffer.alloc(16);
+    wanted.writeBigUInt64LE(BigInt(AT_SYSINFO_EHDR), 0);
+    wanted.writeBigUInt64LE(this.base, 8);
+    const at = below.indexOf(wanted);
+    if (at < 0) throw new Error("the stack has no such entry");
+    return random - 1024n + BigInt(at);
+  }
+
+  /** Maps a copy of the image from a file without a name. */
+  async mapFileCopy(): Promise<bigint> {
+    const name = this.base + BigInt(Buffer.from(this.image.bytes).indexOf("linux-vdso.so.1"));
+    const file = await this.call(MEMFD_CREATE, name, 0);
+    await this.call(WRITE, file, this.base, this.size);
+    return this.call(MMAP, 0, this.size, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
   }
 
   async anonymous(size: number, prot: number): Promise<bigint> {
@@ -241,6 +264,31 @@ describe("verify, with a thousand processes alive", () => {
     expect(findings).toMatchObject([{ id: "vdso-copy", address: copy }]);
   });
 
+  it("finds a copy in memory of a file", async () => {
+    const one = await victim();
+    const copy = await one.mapFileCopy();
+    const { findings } = await foundOf(one);
+    expect(findings).toMatchObject([{ id: "vdso-copy", address: copy, detail: expect.stringContaining("memfd") }]);
+  });
+
+  it("finds a vector on the stack that leads the program to another image, or to none", async () => {
+    const one = await victim();
+    const entry = one.stackEntry();
+    const word = (value: bigint) => new Uint8Array(BigUint64Array.of(value).buffer);
+    one.write(entry + 8n, word(0x1000n));
+    const { verdict, findings } = await foundOf(one);
+    expect(verdict).toBe("tampered");
+    expect(findings).toMatchObject([{ id: "stack-vector-differs", severity: "high", address: 0x1000n }]);
+    one.write(entry, word(1n));
+    expect(await foundOf(one)).toMatchObject({
+      verdict: "suspicious",
+      findings: [{ id: "stack-vector-differs", severity: "medium", address: one.base }],
+    });
+    one.write(entry, word(33n));
+    one.write(entry + 8n, word(one.base));
+    expect(summary(await foundOf(one))).toEqual({ verdict: "ok", ids: [] });
+  });
+
   it("finds a vDSO that was moved away", async () => {
     const one = await victim();
     await one.move(one.mapping("[vdso]"), await one.anonymous(one.size, PROT_READ));
@@ -358,6 +406,14 @@ describe("what is legitimate", () => {
     elsewhere.agent.kill();
     await elsewhere.agent.exited;
 
+    // CRIU leaves none of these functions as it was.
+    const partly = await victim();
+    await restored(partly);
+    partly.write(partly.base + BigInt(partly.functionOffset("__vdso_time")), partly.image.bytes.slice(0, 16));
+    expect((await foundOf(partly)).verdict).toBe("tampered");
+    partly.agent.kill();
+    await partly.agent.exited;
+
     const changed = await victim();
     const kernels = await restored(changed);
     expect(runtime).not.toBe(0n);
@@ -395,6 +451,21 @@ describe("what is legitimate", () => {
     } finally {
       gdb.kill("SIGKILL");
       sleeper.kill("SIGKILL");
+    }
+  });
+
+  it("a program that was run by the dynamic linker as a program, which moves its vector", async () => {
+    const linker = parseMaps(readFileSync("/proc/self/maps", "utf8")).find(({ name }) => /\/ld-[^/]*\.so/.test(name));
+    const args = ["--argv0", "other", "/bin/sleep", "1000"];
+    const child = spawn((linker as Mapping).name, args, { stdio: "ignore" });
+    const verifier = new Verifier({ fresh });
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const { verdicts } = await verifier.pass([child.pid as number]);
+      expect(verdicts.map(summary)).toEqual([{ verdict: "ok", ids: [] }]);
+    } finally {
+      verifier.close();
+      child.kill("SIGKILL");
     }
   });
 
@@ -494,4 +565,55 @@ describe("passes one after the other", () => {
     }
     expect(open()).toBe(before);
   });
+});
+
+// Here, for a process that another file changes meanwhile would be found by the tests above.
+describe("verify --watch", () => {
+  const program = fileURLToPath(new URL("../../bin/linux-gate", import.meta.url));
+
+  /** A watch of one process, with the lines that it has written. */
+  function watching(pid: number) {
+    const args = [program, "verify", String(pid), "--watch", "0.1", "--json"];
+    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+    let text = "";
+    child.stdout.on("data", (chunk) => {
+      text += chunk;
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    const lines = () =>
+      text
+        .split("\n")
+        .slice(0, -1)
+        .map((line) => JSON.parse(line));
+    const until = async (count: number) => {
+      while (lines().length < count && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20));
+      // What comes too often comes now; and by now it listens for signals.
+      await new Promise((resolve) => setTimeout(resolve, 400));
+    };
+    return { child, ended, lines, until };
+  }
+
+  it("tells of a change once, then of the end of the process, and ends by SIGINT with status 1", async () => {
+    const one = await victim();
+    const { child, ended, lines, until } = watching(one.pid);
+    await until(2);
+    one.flip(one.size - 1);
+    await until(3);
+    expect(lines().map(({ kind, verdict }) => verdict ?? kind)).toEqual(["ok", "summary", "tampered"]);
+    one.agent.kill();
+    await until(4);
+    expect(lines().slice(3)).toMatchObject([
+      { pid: one.pid, verdict: expect.stringMatching(/^(vanished|zombie)$/), findings: [] },
+    ]);
+    child.kill("SIGINT");
+    expect(await ended).toBe(1);
+  }, 15_000);
+
+  it("ends by SIGTERM with status 0 where nothing was found", async () => {
+    const { child, ended, lines, until } = watching(crowdPids[0] as number);
+    await until(2);
+    child.kill("SIGTERM");
+    expect(await ended).toBe(0);
+    expect(lines()).toHaveLength(2);
+  }, 15_000);
 });

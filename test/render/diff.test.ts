@@ -34,6 +34,11 @@ describe("the answer", () => {
       NEW,
       "The code of 5 of 6 functions changed, 1 is gone and 1 is new; a C library would notice that __vdso_getrandom and getrandom are new and __vdso_sgx_enter_enclave is gone.",
     ],
+    [
+      OLD,
+      "arm64__arm64__embedded",
+      "The images are of different ABIs, x86_64 and aarch64: no program could use one in place of the other, and their code has nothing in common.",
+    ],
   ])("for %s and %s", async (a, b, answer) => {
     expect(sentence(renderDiff(await compare(a, b)))).toBe(answer);
   });
@@ -46,10 +51,44 @@ describe("the answer", () => {
     expect(text).toMatch(/^ {2}0x945-0x946 +1 byte +not what boot puts there$/m);
   });
 
+  /** The image as another build of it: with another build-id, and these bytes changed. */
+  const rebuilt = (name: string, offsets: readonly number[] = []) => {
+    const bytes = imageBytes(name).slice();
+    const id = Buffer.from(target(name).image.buildId as string, "hex");
+    for (const at of [Buffer.from(bytes).indexOf(id), ...offsets]) bytes[at] = (bytes[at] as number) ^ 1;
+    return imageTarget("rebuilt", bytes);
+  };
+  const answer = async (name: string, offsets: readonly number[] = []) =>
+    sentence(renderDiff(await diff([target(name)], [rebuilt(name, offsets)], { decoderFor })));
+
+  it("says where only notes or data differ between two builds", async () => {
+    const nothing = "; a C library would notice nothing.";
+    expect(await answer(OLD)).toBe(`The code is the same, and beside it only notes differ, as the build-id${nothing}`);
+    const rules = target(OLD).image.elf.section(".eh_frame")?.sh_offset as number;
+    expect(await answer(OLD, [rules + 40])).toBe(`The code is the same; the data in .eh_frame differs${nothing}`);
+  });
+
+  it("says of code that is not decoded no more than its bytes tell", async () => {
+    const name = "arm64__arm64__embedded";
+    const { image } = target(name);
+    const { address } = image.functions.find((one) => one.name === "__kernel_gettimeofday") as { address: bigint };
+    expect(await answer(name, [Number(address - image.linkBase)])).toMatch(
+      /^The bytes of 1 of \d functions differ, which may only be where things lie; a C library would notice nothing\.$/,
+    );
+  });
+
   it("says what it means that something is gone", async () => {
-    const text = renderDiff(await compare("686__i386__embedded", OLD, true));
+    const name = "686__i386__embedded";
+    const bytes = imageBytes(name).slice();
+    const at = Buffer.from(bytes).indexOf("__kernel_vsyscall\0");
+    bytes.set(Buffer.from("x"), at);
+    const changed = imageTarget("changed", bytes);
+    const text = renderDiff(await diff([target(name)], [changed], { abiOnly: true, decoderFor }));
     expect(text).toMatch(/Without __kernel_vsyscall, C libraries of i386 enter the kernel by int \$0x80\./);
     expect(text).not.toContain("\ncode\n");
+    expect(renderDiff(await compare(NEW, OLD, true))).toContain(
+      "Without __vdso_getrandom and getrandom, callers make the system call.",
+    );
   });
 });
 

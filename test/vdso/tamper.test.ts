@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Mapping, parseMaps } from "../../src/linux/maps.js";
-import { alternativesOf } from "../../src/vdso/alternatives.js";
+import { alternativesOf } from "../../src/vdso/boot/alternatives.js";
+import { permittedVariants } from "../../src/vdso/boot/variants.js";
 import { parseImage, type VdsoImage } from "../../src/vdso/image.js";
 import { makerOf } from "../../src/vdso/maker.js";
 import { type DataMapping, judge, type Seen, type Standard } from "../../src/vdso/tamper/judge.js";
 import { Reference, type ReferenceImage } from "../../src/vdso/tamper/reference.js";
-import { permittedVariants } from "../../src/vdso/variants.js";
 import { imageBytes, imageNames } from "../support/images.js";
 import { i386Maps } from "../support/still-process.js";
 
@@ -226,6 +226,43 @@ describe("judge", () => {
     expect(change("[vvar_vclock]", { start: 0x1000n, end: 0x3000n })).toEqual(["data-missing"]);
     expect(change("[vvar]", { perms: "rw-p" })).toEqual(["data-protection"]);
     expect(change("[vvar]", { perms: "---p" })).toEqual(["data-protection"]);
+    const [cut] = MAPS.filter(({ name }) => name === "[vvar]").map(({ start }) => start + 0x1000n);
+    const pieces = MAPS.flatMap((one) =>
+      one.name === "[vvar]"
+        ? [
+            { ...one, end: cut as bigint },
+            { ...one, start: cut as bigint },
+          ]
+        : [one],
+    );
+    expect(ids(seenWith(bytes, { mappings: pieces }), peers(I386))).toEqual(["data-missing"]);
+  });
+
+  it("finds a vector on the stack that does not lead where the kernel's record does", () => {
+    const bytes = mapped(I386);
+    const sysinfo = BASE + entryOffset(bytes);
+    const good = [
+      { tag: 32, value: sysinfo },
+      { tag: 33, value: BASE },
+      { tag: 6, value: 4096n },
+    ];
+    const judged = (stackVector: Seen["stackVector"] & object, seen: Partial<Seen> = {}) =>
+      judge(seenWith(bytes, { seen: { ...seen, stackVector } }), peers(I386));
+    expect(judged(good).findings).toEqual([]);
+    const one = { id: "stack-vector-differs" };
+    // C libraries take the last of several entries.
+    expect(judged([...good, { tag: 33, value: 0x1000n }]).findings).toMatchObject([{ ...one, severity: "high" }]);
+    expect(judged([{ tag: 32, value: 0x1000n }, ...good.slice(1)]).findings).toMatchObject([
+      { ...one, address: 0x1000n },
+    ]);
+    expect(judged(good.slice(1)).findings).toMatchObject([{ ...one, severity: "medium", address: sysinfo }]);
+    expect(judged(good.slice(1), { tracer: { pid: 7 } })).toMatchObject({
+      findings: [],
+      marks: [{ kind: "traced-vector" }],
+    });
+    const none = seenWith(bytes, { mappings: [], seen: { stackVector: good } });
+    const { sysinfoEhdr: _, sysinfo: __, ...hidden } = none;
+    expect(ids(hidden, peers(I386))).toEqual(["stack-vector-differs", "stack-vector-differs"]);
   });
 
   it("finds a page that was written to, unless somebody traces the process", () => {

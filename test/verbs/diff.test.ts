@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import * as C from "../../src/elf/constants.js";
 import { type ImageTarget, imageTarget } from "../../src/targets/target.js";
 import type { FunctionComparison } from "../../src/vdso/compare/code.js";
+import { isNop } from "../../src/vdso/gate.js";
 import { decoderFor } from "../../src/verbs/decoder.js";
 import { type DiffResult, diff } from "../../src/verbs/diff.js";
 import { imageBytes, imageNames, imagePath } from "../support/images.js";
@@ -317,6 +318,22 @@ describe.skipIf(!compiles)("code that a linker puts elsewhere", () => {
       expect(rows[0]?.b?.text).toContain("0x6");
     },
   );
+});
+
+describe("instructions that do nothing", () => {
+  it.each([
+    ["nopw 0(%rax,%rax)", "x86_64", [0x66, 0x0f, 0x1f, 0x44, 0, 0], true],
+    ["xchg %ax,%ax", "x86_64", [0x66, 0x90], true],
+    ["mov %edi,%edi", "i386", [0x89, 0xff], true],
+    ["mov %edi,%edi, which clears half of %rdi", "x86_64", [0x89, 0xff], false],
+    ["lea 0(%esi,%eiz,1),%esi", "i386", [0x8d, 0x74, 0x26, 0], true],
+    ["mov %esi,%edi", "i386", [0x89, 0xf7], false],
+    ["int3", "i386", [0xcc], false],
+  ] as const)("%s, on %s", async (_, abi, bytes, does) => {
+    const decoder = await decoderFor(abi);
+    const [instruction] = decoder?.decode(Uint8Array.from(bytes), 0n) ?? [];
+    expect(instruction && isNop(instruction, abi !== "i386")).toBe(does);
+  });
 });
 
 describe("several images", () => {

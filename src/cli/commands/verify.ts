@@ -1,14 +1,15 @@
 import { findingWords, renderChange, renderVerify } from "../../render/verify.js";
-import { hostAbi, resolveTargets } from "../../targets/resolve.js";
-import { type Target, TargetError } from "../../targets/target.js";
+import { hostAbi } from "../../targets/resolve.js";
+import { TargetError } from "../../targets/target.js";
 import type { Abi } from "../../vdso/abi.js";
-import type { ReferenceImage } from "../../vdso/tamper/reference.js";
 import { Verifier, type VerifyPass } from "../../verbs/verify/live.js";
 import { installedImage } from "../../verbs/verify/load.js";
 import { isFinding, type ProcessVerdict, signature, type VerifySummary } from "../../verbs/verify/result.js";
 import { type Command, type Invocation, isExpected, UsageError } from "../command.js";
 import { quickDecoderFor } from "../decoder.js";
 import { toJson } from "../output.js";
+import { referencesOf } from "../reference-images.js";
+import { everySoOften } from "../watch.js";
 
 export const command: Command = {
   name: "verify",
@@ -61,15 +62,16 @@ export const command: Command = {
   },
 };
 
-/** Ids of processes, as written; none: this process. */
+/** Ids of processes, as written, each once; none: this process. */
 function pidsOf(words: readonly string[]): number[] {
   if (words.length === 0) return [process.pid];
-  return words.map((word) => {
+  const pids = words.map((word) => {
     if (word === "self") return process.pid;
     const pid = Number(word);
     if (!/^\d{1,7}$/.test(word) || pid === 0) throw new UsageError(`${JSON.stringify(word)} is no process id`);
     return pid;
   });
+  return [...new Set(pids)];
 }
 
 /** Longest time between two looks: beyond it, timers fire at once. */
@@ -82,67 +84,6 @@ function secondsOf(word: string | undefined): number | undefined {
     throw new UsageError(`--watch is ${JSON.stringify(word)}: it wants a number of seconds above 0`);
   }
   return seconds;
-}
-
-/** The images that a word names. */
-async function referencesOf(word: string | undefined, output: Invocation["output"]): Promise<ReferenceImage[]> {
-  if (word === undefined) return [];
-  const buildId = /^build-id:(.+)$/.exec(word)?.[1]?.toLowerCase();
-  if (buildId !== undefined) return [await byBuildId(buildId)];
-  const targets = await resolveTargets(word);
-  try {
-    for (const note of new Set(targets.flatMap(({ notes }) => notes))) output.remark(note);
-    await refuseOtherKernel(word, targets);
-    return targets.map((target): ReferenceImage => ({ name: target.name, image: target.image, kind: kindOf(target) }));
-  } finally {
-    for (const target of targets) await target.close();
-  }
-}
-
-/**
- * Throws {@link TargetError} where a file is of another build than what this process has: every process would be
- * accused, and nothing be learnt. Whether this process has it as it was built is not asked here.
- */
-async function refuseOtherKernel(word: string, targets: readonly Target[]): Promise<void> {
-  if (targets.every(({ kind }) => kind === "process")) return;
-  const [self] = await resolveTargets("self");
-  try {
-    const mine = self.image;
-    const same = targets.filter(({ image }) => image.abi === mine.abi);
-    if (same.length === 0 || same.some(({ image }) => image.buildId === mine.buildId)) return;
-    throw new TargetError(
-      `${word} is of another kernel than the one that runs: its image of ${mine.abi} has build-id ` +
-        `${same[0]?.image.buildId ?? "none"}, that of this process ${mine.buildId ?? "none"}`,
-    );
-  } finally {
-    await self.close();
-  }
-}
-
-function kindOf(target: Target): ReferenceImage["kind"] {
-  if (target.kind === "process") return "patched";
-  // A file of its own may be what a process had mapped, or what lay in a kernel's file.
-  return target.kernel ? "unpatched" : "either";
-}
-
-async function byBuildId(buildId: string): Promise<ReferenceImage> {
-  const installed = installedImage(buildId);
-  if (installed) return installed;
-  for (const abi of ["self", "x86_64", "i386"]) {
-    try {
-      for (const target of await resolveTargets(abi)) {
-        const { image, name } = target;
-        await target.close();
-        if (image.buildId === buildId) return { name, image, kind: "patched" };
-      }
-    } catch (error) {
-      if (!isExpected(error)) throw error;
-    }
-  }
-  throw new TargetError(
-    `no image of build-id ${buildId} is in /lib/modules/*/vdso, in /usr/lib/debug/.build-id or in this machine's ` +
-      "processes; there is no archive of images yet",
-  );
 }
 
 /** A process of an ABI that does nothing; `undefined` where none can be started. */
@@ -199,48 +140,27 @@ interface WatchOptions {
   readonly seconds: number;
 }
 
-/** Looks again until it is told to stop (SIGINT, SIGTERM); the status is 1 where anything was ever found. */
+/** Looks again until it is told to stop, and tells of changes; the status is 1 where anything was ever found. */
 async function watch(
   { output, json }: Invocation,
   verifier: Verifier,
   first: VerifyPass,
   { pids, seconds }: WatchOptions,
 ): Promise<number> {
-  let stopped = false;
-  let wake = () => {};
-  const stop = () => {
-    stopped = true;
-    wake();
-  };
-  process.on("SIGINT", stop);
-  process.on("SIGTERM", stop);
-  let found = first.verdicts.some(({ verdict }) => isFinding(verdict));
+  const isBad = ({ verdicts }: VerifyPass) => verdicts.some(({ verdict }) => isFinding(verdict));
+  let found = isBad(first);
   let before = signatures(first);
-  try {
-    for (;;) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, seconds * 1000);
-        wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        if (stopped) wake();
-      });
-      if (stopped) return found ? 1 : 0;
-      const next = await verifier.pass(pids);
-      const time = now();
-      for (const verdict of next.verdicts) {
-        const is = signature(verdict);
-        if (is === (before.get(verdict.pid) ?? "")) continue;
-        output.text(json ? processJson(verdict, time) : renderChange(verdict, time, output.style));
-      }
-      found ||= next.verdicts.some(({ verdict }) => isFinding(verdict));
-      before = signatures(next);
+  await everySoOften(seconds, async () => {
+    const next = await verifier.pass(pids);
+    const time = now();
+    for (const verdict of next.verdicts) {
+      if (signature(verdict) === (before.get(verdict.pid) ?? "")) continue;
+      output.text(json ? processJson(verdict, time) : renderChange(verdict, time, output.style));
     }
-  } finally {
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
-  }
+    found ||= isBad(next);
+    before = signatures(next);
+  });
+  return found ? 1 : 0;
 }
 
 function signatures({ verdicts }: VerifyPass): Map<number, string> {

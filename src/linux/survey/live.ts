@@ -36,6 +36,12 @@ const AT_RANDOM = 25;
 const AT_SYSINFO = 32;
 const AT_SYSINFO_EHDR = 33;
 
+/** The kernel aligns the stack that a program starts with to this many bytes. */
+const STACK_ALIGN = 16;
+
+/** The stack of a process whose files were kept open is read in one of four passes: a mask of their number. */
+const STACK_TURNS = 3;
+
 /** Files of a process that are read, in the order in which they are kept open. */
 const FILES = ["auxv", "maps", "mem", "pagemap"] as const;
 const [AUXV, MAPS, MEM, PAGEMAP] = [0, 1, 2, 3] as const;
@@ -72,6 +78,7 @@ export class Survey {
   #text = Buffer.allocUnsafe(1 << 16);
   readonly #image = Buffer.allocUnsafe(MAX_IMAGE);
   readonly #small = Buffer.allocUnsafe(4096);
+  readonly #stack = Buffer.allocUnsafe(4096);
   readonly #view = new DataView(this.#small.buffer, this.#small.byteOffset, this.#small.byteLength);
   #shape = new Float64Array(64);
   // What was read of the vector that was looked at last; 0 for what it does not have.
@@ -173,7 +180,12 @@ export class Survey {
     if (length === 0) return undefined;
     if (length > MAX_MAPS) return "unclear";
     this.#maps.scan(this.#text, length, this.#ehdr);
-    return this.#readImage(held);
+    // Programs read it as they start, so that it need not be read in each pass of those that are known.
+    if (!held.vectorOnStack || ((held.pid + this.#pass) & STACK_TURNS) === 0) {
+      held.vectorOnStack = this.#isVectorOnStack(held, size);
+    }
+    const flags = (held.vectorOnStack ? 0 : FLAG.otherStack) | (this.#maps.overflowed ? FLAG.unsearched : 0);
+    return this.#readImage(held, flags);
   }
 
   /** Reads what matters of the vector; `false` where it is of no known shape. */
@@ -212,6 +224,29 @@ export class Survey {
     return hostLittleEndian ? first + second * 2 ** 32 : first * 2 ** 32 + second;
   }
 
+  /**
+   * Whether the program was given the vector that was read, which is the kernel's own record: what a C library reads is
+   * a copy on the stack, right below the bytes that AT_RANDOM points to.
+   *
+   * Source: create_elf_tables() in fs/binfmt_elf.c.
+   */
+  #isVectorOnStack(held: Held, size: number): boolean {
+    const span = size + STACK_ALIGN;
+    if (this.#random < span || span > this.#stack.length) return false;
+    const start = this.#random - span;
+    try {
+      if (held.read(MEM, this.#stack, 0, span, start) !== span) return false;
+    } catch {
+      return false;
+    }
+    const word = this.#wordSize;
+    // How many words stand below the vector says where in the last 16 bytes it ends.
+    for (let at = STACK_ALIGN - (this.#random % word); at > 0; at -= word) {
+      if (this.#small.compare(this.#stack, at, at + size, 0, size) === 0) return true;
+    }
+    return false;
+  }
+
   #readMaps(held: Held): number {
     let length = 0;
     for (;;) {
@@ -227,13 +262,13 @@ export class Survey {
     }
   }
 
-  #readImage(held: Held): Sight | Hidden {
-    const { kept, anonymous } = this.#maps;
+  #readImage(held: Held, seen: number): Sight | Hidden {
+    const { kept, candidates } = this.#maps;
     const run = this.#findRun();
     const base = run && this.#ehdr >= run.start && this.#ehdr < run.end ? this.#ehdr : (run?.start ?? this.#ehdr);
     const size = run ? run.end - base : 0;
     if (size > MAX_IMAGE || this.#ehdr > Number.MAX_SAFE_INTEGER) return "unclear";
-    let flags = (this.#ehdr === 0 ? 0 : FLAG.ehdr) | (this.#sysinfo === undefined ? 0 : FLAG.sysinfo);
+    let flags = seen | (this.#ehdr === 0 ? 0 : FLAG.ehdr) | (this.#sysinfo === undefined ? 0 : FLAG.sysinfo);
     let image = this.#image.subarray(0, 0);
     let mask = 0;
     if (size > 0) {
@@ -244,7 +279,7 @@ export class Survey {
       mask = this.#privatePages(held, base, size);
       if (mask < 0) flags |= FLAG.pagesUntold;
     }
-    const copies = anonymous.length === 0 ? [] : this.#copies(held, base);
+    const copies = candidates.length === 0 ? [] : this.#copies(held, base);
     const count = 4 + kept.length + copies.length;
     if (count > this.#shape.length) this.#shape = new Float64Array(2 * count);
     const shape = this.#shape.subarray(0, count);
@@ -303,12 +338,12 @@ export class Survey {
     return mask;
   }
 
-  /** Executable memory without a file that starts as an ELF file does, four numbers each as {@link MapsScan.kept}. */
+  /** Candidates for copies that start as an ELF file does, four numbers each as {@link MapsScan.kept}. */
   #copies(held: Held, base: number): number[] {
-    const { anonymous } = this.#maps;
+    const { candidates } = this.#maps;
     const found: number[] = [];
-    for (let i = 0; i < anonymous.length; i += 2) {
-      const [start, end] = [anonymous[i] as number, anonymous[i + 1] as number];
+    for (let i = 0; i < candidates.length; i += 2) {
+      const [start, end] = [candidates[i] as number, candidates[i + 1] as number];
       if (start === base || !held.startsAsElf(start, this.#small)) continue;
       found.push(KIND.copy, start, end, 0);
     }
@@ -356,17 +391,19 @@ function hasMemory(thread: number): boolean {
 /** Files of one process, opened as they are first read. */
 class Held {
   pass = 0;
-  readonly #pid: number;
+  /** What was last seen of the vector on its stack. */
+  vectorOnStack = false;
+  readonly pid: number;
   readonly #descriptors: number[] = [-1, -1, -1, -1];
 
   constructor(pid: number) {
-    this.#pid = pid;
+    this.pid = pid;
   }
 
   read(file: number, buffer: Buffer, offset: number, length: number, position: number): number {
     let descriptor = this.#descriptors[file] as number;
     if (descriptor < 0) {
-      descriptor = openSync(`/proc/${this.#pid}/${FILES[file]}`, "r");
+      descriptor = openSync(`/proc/${this.pid}/${FILES[file]}`, "r");
       this.#descriptors[file] = descriptor;
     }
     return readSync(descriptor, buffer, offset, length, position);

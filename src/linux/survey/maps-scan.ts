@@ -16,8 +16,14 @@ const NAMES: readonly (readonly [name: Uint8Array, kind: number])[] = (
   ] as const
 ).map(([name, kind]) => [new TextEncoder().encode(name), kind]);
 
-/** Executable memory without a file that is looked into for a copy of the image; more of it is a JIT compiler's. */
-const MAX_ANONYMOUS = 256;
+/** Mappings that are looked into for a copy of the image; more of them are a JIT compiler's. */
+const MAX_CANDIDATES = 256;
+
+/** The largest mapping of a file that is looked into: programs whose code starts the file are larger, images smaller. */
+export const MAX_COPY_FILE = 1 << 16;
+
+/** Where the kernel's half of the addresses begins: [vsyscall] lies there, which cannot be read. */
+const KERNEL_HALF = 2 ** 63;
 
 /**
  * What a survey needs of the text of /proc/PID/maps, found without making an object of any line: a process has dozens
@@ -28,13 +34,19 @@ const MAX_ANONYMOUS = 256;
 export class MapsScan {
   /** Kind, start, end and protection of each mapping that is kept, four numbers a mapping, in order. */
   readonly kept: number[] = [];
-  /** Start and end of executable mappings without a file or name. */
-  readonly anonymous: number[] = [];
+  /**
+   * Start and end of executable mappings that may hold a copy of an image: those without a file, whatever name the
+   * program gave them, and small ones of the start of a file (a memfd is one).
+   */
+  readonly candidates: number[] = [];
+  /** Whether there were more of them than are kept. */
+  overflowed = false;
 
   /** Scans `length` bytes of text. `ehdr` is AT_SYSINFO_EHDR, or 0: the mapping there is kept whatever its name. */
   scan(text: Uint8Array, length: number, ehdr: number): void {
     this.kept.length = 0;
-    this.anonymous.length = 0;
+    this.candidates.length = 0;
+    this.overflowed = false;
     let at = 0;
     while (at < length) {
       let start = 0;
@@ -57,12 +69,25 @@ export class MapsScan {
       return;
     }
     if (ehdr !== 0 && start <= ehdr && ehdr < end) this.kept.push(KIND.other, start, end, permsBits(text, perms));
-    // "… r-xp 00000000 00:00 0 " without a name: inode 0 stands right before the end, with or without a space behind.
-    if (text[perms + 2] === 0x78 && this.anonymous.length < 2 * MAX_ANONYMOUS) {
-      const last = text[stop - 1] === SPACE ? stop - 2 : stop - 1;
-      if (text[last] === ZERO && text[last - 1] === SPACE) this.anonymous.push(start, end);
-    }
+    if (text[perms + 2] !== 0x78 || start >= KERNEL_HALF) return;
+    if (!(isWithoutFile(text, perms, stop) || (end - start <= MAX_COPY_FILE && isFileStart(text, perms)))) return;
+    if (this.candidates.length < 2 * MAX_CANDIDATES) this.candidates.push(start, end);
+    else this.overflowed = true;
   }
+}
+
+/** Whether the inode, the third field behind the protection, is 0: `r-xp 00000000 00:00 0 [anon:name]`. */
+function isWithoutFile(text: Uint8Array, perms: number, stop: number): boolean {
+  const device = text.indexOf(SPACE, perms + 5);
+  const inode = text.indexOf(SPACE, device + 1) + 1;
+  return text[inode] === ZERO && (inode + 1 >= stop || text[inode + 1] === SPACE);
+}
+
+/** Whether the offset, the field behind the protection, is 0. */
+function isFileStart(text: Uint8Array, perms: number): boolean {
+  let i = perms + 5;
+  while (text[i] === ZERO) i += 1;
+  return text[i] === SPACE;
 }
 
 function digit(byte: number): number {

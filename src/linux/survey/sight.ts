@@ -6,7 +6,7 @@ export const KIND = {
   vdsoData: 4,
   /** What lies at AT_SYSINFO_EHDR and is not named [vdso]. */
   other: 5,
-  /** Executable memory without a file that starts as an ELF file does. */
+  /** Executable memory that may hold a copy of an image: it starts as an ELF file does. */
   copy: 6,
 } as const;
 
@@ -24,7 +24,16 @@ export function permsBits(text: Uint8Array, at: number): number {
 }
 
 /** Bits of the second number of a shape. */
-export const FLAG = { ehdr: 1, sysinfo: 2, pagesUntold: 4, imageUnread: 8 } as const;
+export const FLAG = {
+  ehdr: 1,
+  sysinfo: 2,
+  pagesUntold: 4,
+  imageUnread: 8,
+  /** The vector on the program's stack is not where the kernel put it, or not as the kernel remembers it. */
+  otherStack: 16,
+  /** There is more executable memory than was looked into for copies. */
+  unsearched: 32,
+} as const;
 
 /**
  * What a survey saw of one process or of many that look the same: all that matters of their vDSO, relative to where it
@@ -41,6 +50,31 @@ export interface Sight {
   /** How many of the processes of the last pass showed this. */
   count: number;
 }
+
+/** What processes are held against each other as: those of one ABI. */
+export type Group = 4 | 8 | "x32";
+
+/** The number of x86-64 (EM_X86_64), in the ELF header's bytes 18 and 19. */
+const X86_64 = 62;
+
+/**
+ * The group of processes of a word size: x32 programs stand beside those of i386, with words of 4 bytes and another
+ * image. `kernels` says whether the image lies in pages of the kernel's own: what a process may have written is not
+ * believed, or it could tell what it is to be held against.
+ */
+export function groupOf(wordSize: 4 | 8, image: Uint8Array, kernels: boolean): Group {
+  return wordSize === 4 && kernels && image[18] === X86_64 && image[19] === 0 ? "x32" : wordSize;
+}
+
+/** Whether a sight's image lies in a mapping that the kernel calls [vdso], and nobody has written to it. */
+export function isKernels({ shape }: Sight): boolean {
+  if (shape[3] !== 0 || ((shape[1] as number) & FLAG.pagesUntold) !== 0) return false;
+  for (let i = HEAD; i < shape.length; i += 4) if (shape[i] === KIND.other) return false;
+  return true;
+}
+
+/** Numbers of a shape before those of its mappings. */
+export const HEAD = 4;
 
 /** Sights compared one by one before they are looked up by their text: nearly all processes show one of two or three. */
 const COMPARED = 8;

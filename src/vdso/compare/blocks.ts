@@ -1,9 +1,10 @@
 import * as C from "../../elf/constants.js";
 import type { Section } from "../../elf/section.js";
 import type { Decoder, Instruction } from "../../isa/instruction.js";
-import type { AlternativeTable, Site } from "../alternatives.js";
+import type { AlternativeTable, Site } from "../boot/alternatives.js";
 import { behind, Code } from "../code.js";
 import { Budget, follow } from "../dataflow.js";
+import { isNop } from "../gate.js";
 import type { VdsoFunction, VdsoImage } from "../image.js";
 import { byAddress, countUpTo } from "./search.js";
 
@@ -28,23 +29,6 @@ export interface Block {
 export interface Place {
   readonly block: Block;
   readonly unit: number;
-}
-
-/** Instructions that do nothing, as compilers and kernels fill gaps with them. */
-export function isNop({ mnemonic, operands: [source, destination, ...others] }: Instruction): boolean {
-  if (/^nop[wlq]?$/.test(mnemonic)) return true;
-  if (destination?.kind !== "register" || others.length > 0) return false;
-  const { name } = destination;
-  if (source?.kind === "register") {
-    return source.name === name && (mnemonic === "xchg" || (mnemonic === "mov" && /^e?[sd]i$/.test(name)));
-  }
-  return (
-    mnemonic === "lea" &&
-    source?.kind === "memory" &&
-    source.base === name &&
-    source.displacement === 0n &&
-    (source.index === undefined || /^[er]iz$/.test(source.index))
-  );
 }
 
 /** Most bytes of code in an image that are decoded to be compared: real images have some thousand. */
@@ -101,6 +85,11 @@ export class ImageCode {
     return block && address < block.end ? block : undefined;
   }
 
+  /** Whether an instruction of this image does nothing. */
+  isNop(instruction: Instruction): boolean {
+    return isNop(instruction, this.image.abi !== "i386");
+  }
+
   /** The instructions that a replacement consists of, as stored. */
   replacement(address: bigint, bytes: Uint8Array): Instruction[] {
     return this.decoder?.decode(bytes, address) ?? [];
@@ -153,7 +142,7 @@ export class ImageCode {
     return decoded.flatMap(({ piece, instructions }): Block[] => {
       if (piece.names.length > 0) return [this.#block(piece.names, instructions, sites)];
       return cutAt(instructions, called)
-        .map((part) => withoutPadding(part, sites))
+        .map((part) => withoutPadding(part, (one) => this.isNop(one) && sites.at(one.address) === undefined))
         .filter((part) => part.length > 0)
         .map((part) => this.#block([], part, sites));
     });
@@ -275,9 +264,12 @@ function cutAt(instructions: readonly Instruction[], starts: ReadonlySet<bigint>
   return parts;
 }
 
-/** Without the no-operations around it, which are there for what comes next to be aligned; those of a site stay. */
-function withoutPadding(instructions: readonly Instruction[], sites: Sites): readonly Instruction[] {
-  const matters = (instruction: Instruction) => !isNop(instruction) || sites.at(instruction.address) !== undefined;
+/** Without what only fills the room around it, so that what comes next is aligned. */
+function withoutPadding(
+  instructions: readonly Instruction[],
+  isPadding: (instruction: Instruction) => boolean,
+): readonly Instruction[] {
+  const matters = (instruction: Instruction) => !isPadding(instruction);
   return instructions.slice(instructions.findIndex(matters) >>> 0, instructions.findLastIndex(matters) + 1);
 }
 

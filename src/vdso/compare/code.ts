@@ -1,8 +1,8 @@
+import { sameBytes } from "../../bytes/equal.js";
 import { hex } from "../../bytes/hex.js";
 import type { Instruction } from "../../isa/instruction.js";
 import { ALIGNING_STEPS, align, type Match } from "./align.js";
 import type { Block, ImageCode, Unit } from "./blocks.js";
-import { sameBytes } from "./bytes.js";
 import { addressOf, type GlobalOffsetTable, globalOffsetTable, Normalizer, type NormalUnit } from "./normal.js";
 import { type BlockPair, pairBlocks } from "./pair.js";
 

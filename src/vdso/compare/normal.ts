@@ -1,7 +1,7 @@
 import { hex, hexBytes } from "../../bytes/hex.js";
 import type { Instruction, MemoryOperand, Operand } from "../../isa/instruction.js";
-import type { Site } from "../alternatives.js";
-import { type Block, type ImageCode, isNop, type Unit } from "./blocks.js";
+import type { Site } from "../boot/alternatives.js";
+import type { Block, ImageCode, Unit } from "./blocks.js";
 import { byAddress, countUpTo } from "./search.js";
 
 /** Most bytes of read-only data that stand for their address. */
@@ -49,7 +49,7 @@ export class Normalizer {
   /** What lies at a place that is patched, without what only fills it. */
   contents({ instructions }: Unit, within: Block): string {
     return instructions
-      .filter((one) => !isNop(one))
+      .filter((one) => !this.#code.isNop(one))
       .map((one) => this.#key(one, within, []))
       .join("; ");
   }
@@ -59,7 +59,7 @@ export class Normalizer {
     const instructions = this.#code.replacement(address, bytes);
     if (instructions.length === 0) return hexBytes(bytes);
     return instructions
-      .filter((one) => !isNop(one))
+      .filter((one) => !this.#code.isNop(one))
       .map((one) => this.#key(one, undefined, []))
       .join("; ");
   }

@@ -1,4 +1,4 @@
-import type { AlternativeTable, RecordSize, Site } from "../alternatives.js";
+import type { AlternativeTable, RecordSize, Site } from "../boot/alternatives.js";
 import { ALIGNING_STEPS, align } from "./align.js";
 import type { CodeResult, SitePlace } from "./code.js";
 import type { Normalizer } from "./normal.js";

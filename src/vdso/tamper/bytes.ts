@@ -1,6 +1,6 @@
 import * as C from "../../elf/constants.js";
 import { RECORD_SIZE } from "../../elf/header.js";
-import { functionAt } from "../alternatives.js";
+import { functionAt } from "../boot/alternatives.js";
 import type { VdsoFunction, VdsoImage } from "../image.js";
 import { syscallName } from "../syscalls.js";
 import { type Finding, type FindingId, MAX_SHOWN, type Mark, TECHNIQUE } from "./finding.js";

@@ -25,6 +25,15 @@ export function criuMark(bytes: Uint8Array): bigint | undefined {
 /** Bytes of a jump of CRIU's: `movabs $address,%rax; jmp *%rax; int3; int3; int3; int3`. */
 export const CRIU_JUMP_SIZE = 16;
 
+/** The functions that CRIU makes jumps where both images have them: none of them is left as it was. */
+const REDIRECTED = ["__vdso_clock_gettime", "__vdso_getcpu", "__vdso_gettimeofday", "__vdso_time"];
+
+/** Whether jumps are all that CRIU makes between an old image and the running kernel's. */
+export function isComplete(jumps: readonly CriuJump[], old: VdsoImage, running: VdsoImage): boolean {
+  const has = ({ functions }: VdsoImage, name: string) => functions.some((one) => one.name === name);
+  return REDIRECTED.every((name) => !has(old, name) || !has(running, name) || jumps.some((jump) => jump.name === name));
+}
+
 /** A jump that CRIU put at the start of a function. */
 export interface CriuJump {
   /** In the image's bytes. */

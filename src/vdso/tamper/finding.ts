@@ -28,8 +28,10 @@ export type FindingId =
   | "private-page"
   /** Further mappings that the kernel made as a vDSO, or pieces of one. */
   | "second-vdso"
-  /** Executable memory without a file that starts with a vDSO image. */
+  /** Executable memory, without a file or of a small one, that starts with a vDSO image. */
   | "vdso-copy"
+  /** The vector on the program's stack, which C libraries read, tells of another vDSO than the kernel's record of it. */
+  | "stack-vector-differs"
   /** AT_SYSINFO_EHDR points to memory that the kernel did not map as a vDSO. */
   | "sysinfo-ehdr-elsewhere"
   /** The auxiliary vector tells of a vDSO, and there is none. */
@@ -38,7 +40,7 @@ export type FindingId =
   | "sysinfo-ehdr-missing"
   /** AT_SYSINFO is not the image's `__kernel_vsyscall`. */
   | "sysinfo-elsewhere"
-  /** The data pages that belong before the image are not there. */
+  /** The data pages that belong before the image are not there, or in pieces that may be in another order. */
   | "data-missing"
   /** The data pages may be written to, or are not readable as the kernel made them. */
   | "data-protection";
@@ -72,7 +74,7 @@ export const MAX_SHOWN = 32;
 
 /** Something that is not as the kernel made it, and known to be legitimate. */
 export interface Mark {
-  readonly kind: "breakpoint" | "criu" | "rr" | "valgrind" | "traced-copy" | "criu-copy";
+  readonly kind: "breakpoint" | "criu" | "rr" | "valgrind" | "traced-copy" | "traced-vector" | "criu-copy";
   readonly address?: bigint;
   readonly function?: string;
   readonly detail?: string;

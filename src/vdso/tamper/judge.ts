@@ -1,10 +1,11 @@
 import { FormatError } from "../../bytes/error.js";
 import { isElf } from "../../elf/header.js";
+import { AT_SYSINFO, AT_SYSINFO_EHDR, type AuxvEntry } from "../../linux/auxv.js";
 import type { Mapping } from "../../linux/maps.js";
 import { parseImage, type VdsoImage } from "../image.js";
 import { locateVdso, type VdsoLocation } from "../locate.js";
 import { judgeBytes, type Tracer, tracerText } from "./bytes.js";
-import { CRIU_JUMP_SIZE, CRIU_MARK_SIZE, criuJumps, criuMark } from "./criu.js";
+import { CRIU_JUMP_SIZE, CRIU_MARK_SIZE, criuJumps, criuMark, isComplete } from "./criu.js";
 import { type Finding, type FindingId, type Judgement, type Mark, type Severity, TECHNIQUE } from "./finding.js";
 import type { Difference, Reference } from "./reference.js";
 
@@ -14,13 +15,15 @@ export interface Seen {
   /** AT_SYSINFO_EHDR and AT_SYSINFO, where the vector has them. */
   readonly sysinfoEhdr?: bigint;
   readonly sysinfo?: bigint;
+  /** The vector as it stands on the program's stack; absent where it was not found there. */
+  readonly stackVector?: readonly AuxvEntry[];
   /** All mappings, or those that are named as the kernel's and that at AT_SYSINFO_EHDR. */
   readonly mappings: readonly Mapping[];
   /** Memory of the process; `undefined` where it cannot be read. */
   readonly read: (address: bigint, size: number) => Uint8Array | undefined;
   /** Pages of which the process has a copy of its own; absent where the system does not tell. */
   readonly privatePages?: readonly bigint[];
-  /** Executable memory without a file that starts as a vDSO image does. */
+  /** Executable memory that is no [vdso] and starts as a vDSO image does. */
   readonly copies?: readonly Mapping[];
   readonly tracer?: Tracer;
 }
@@ -63,19 +66,21 @@ const CODE_PERMS = "r-xp";
  */
 export function judge(seen: Seen, standard: Standard): Judgement {
   const location = locateSeen(seen);
+  const stack = onStack(seen);
   if (!location) {
-    if (!seen.sysinfoEhdr) return judgement([], []);
-    const valgrind = valgrindMark(seen);
-    return valgrind ? judgement([], [valgrind]) : judgement([unmapped(seen.sysinfoEhdr)], []);
+    const valgrind = seen.sysinfoEhdr ? valgrindMark(seen) : undefined;
+    const gone = seen.sysinfoEhdr && !valgrind ? [unmapped(seen.sysinfoEhdr)] : [];
+    return judgement([...stack.findings, ...gone, ...copies(seen)], [...stack.marks, ...(valgrind ? [valgrind] : [])]);
   }
   const bytes = location.size <= MAX_IMAGE ? seen.read(location.base, location.size) : undefined;
   const criu = bytes && criuProxy(seen, location, bytes, standard);
   if (criu) {
-    const findings = [...criu.findings, ...protection(location), ...copies(seen)];
-    return judgement(findings, [criu.mark, ...privateMarks(seen, "criu-copy", CRIU_TEXT)]);
+    const findings = [...stack.findings, ...criu.findings, ...protection(location), ...copies(seen)];
+    return judgement(findings, [...stack.marks, criu.mark, ...privateMarks(seen, "criu-copy", CRIU_TEXT)]);
   }
   const content = judgeContent(seen, location, bytes, standard);
   const findings = [
+    ...stack.findings,
     ...place(seen, location),
     ...protection(location),
     ...data(seen, location, standard),
@@ -87,14 +92,14 @@ export function judge(seen: Seen, standard: Standard): Judgement {
   const own = seen.tracer
     ? { marks: privateMarks(seen, "traced-copy", tracerText(seen.tracer)), findings: [] }
     : { marks: [], findings: privateFindings(seen, location, touched) };
-  return judgement([...findings, ...own.findings], [...content.marks, ...own.marks]);
+  return judgement([...findings, ...own.findings], [...stack.marks, ...content.marks, ...own.marks]);
 }
 
 /** The location of the vDSO among what was seen. */
 export function locateSeen(seen: Pick<Seen, "sysinfoEhdr" | "sysinfo" | "mappings">): VdsoLocation | undefined {
   const auxv = [
-    ...(seen.sysinfoEhdr === undefined ? [] : [{ tag: 33, value: seen.sysinfoEhdr }]),
-    ...(seen.sysinfo === undefined ? [] : [{ tag: 32, value: seen.sysinfo }]),
+    ...(seen.sysinfoEhdr === undefined ? [] : [{ tag: AT_SYSINFO_EHDR, value: seen.sysinfoEhdr }]),
+    ...(seen.sysinfo === undefined ? [] : [{ tag: AT_SYSINFO, value: seen.sysinfo }]),
   ];
   return locateVdso(auxv, seen.mappings);
 }
@@ -165,6 +170,32 @@ function place({ sysinfoEhdr }: Seen, { base, mappings, otherMappings }: VdsoLoc
   return [...found, ...otherMappings.map((other) => finding("second-vdso", "medium", other.start, lineText(other)))];
 }
 
+/**
+ * The program's own copy of the vector must lead where the kernel's record does. Where whoever traces the program has
+ * hidden the vDSO from it, that is how some tracers see the calls that it makes.
+ */
+function onStack({ sysinfoEhdr, sysinfo, stackVector, tracer }: Seen): { findings: Finding[]; marks: Mark[] } {
+  if (!stackVector) return { findings: [], marks: [] };
+  const findings: Finding[] = [];
+  const marks: Mark[] = [];
+  for (const [name, tag, recorded] of [
+    ["AT_SYSINFO_EHDR", AT_SYSINFO_EHDR, sysinfoEhdr],
+    ["AT_SYSINFO", AT_SYSINFO, sysinfo],
+  ] as const) {
+    // Of several entries, C libraries take the last, others the first.
+    const told = stackVector.filter((entry) => entry.tag === tag);
+    const record = `the kernel's record has ${recorded === undefined ? "none" : hex(recorded)}`;
+    for (const { value } of told) {
+      if (value === recorded) continue;
+      findings.push(finding("stack-vector-differs", "high", value, `${name} is ${hex(value)}, ${record}`));
+    }
+    if (told.length > 0 || recorded === undefined) continue;
+    if (tracer) marks.push({ kind: "traced-vector", address: recorded, detail: `no ${name}, ${tracerText(tracer)}` });
+    else findings.push(finding("stack-vector-differs", "medium", recorded, `it has no ${name}, ${record}`));
+  }
+  return { findings, marks };
+}
+
 function protection({ mappings }: VdsoLocation): Finding[] {
   return mappings
     .filter(({ perms }) => perms !== CODE_PERMS)
@@ -190,9 +221,14 @@ function data({ mappings }: Seen, { base, dataMappings }: VdsoLocation, { data: 
       const detail = `${expected.name} belongs at ${hex(start)}-${hex(end)}; ${instead ? `there is ${lineText(instead)}` : "nothing is mapped there"}`;
       return [finding("data-missing", "high", start, detail)];
     }
-    return named
-      .filter(({ perms }) => perms !== expected.perms && perms[1] !== "w")
-      .map((mapping) => finding("data-protection", "medium", mapping.start, lineText(mapping)));
+    // Kernels before 5.11 let it be cut, and nothing tells which page of the data a piece shows.
+    const pieces = `${expected.name} is in ${named.length} pieces, which may be in another order`;
+    return [
+      ...(named.length > 1 ? [finding("data-missing", "medium", start, pieces)] : []),
+      ...named
+        .filter(({ perms }) => perms !== expected.perms && perms[1] !== "w")
+        .map((mapping) => finding("data-protection", "medium", mapping.start, lineText(mapping))),
+    ];
   });
   return [...writable, ...rest];
 }
@@ -367,7 +403,7 @@ function criuProxy(
     const target = peer.image.functions.find((one) => one.name === name);
     return target !== undefined && leadsTo === runtime.start + target.address - peer.image.linkBase;
   });
-  if (!asNamed) return undefined;
+  if (!asNamed || !isComplete(jumps, image, peer.image)) return undefined;
 
   const findings = runtime.perms === CODE_PERMS ? [] : protection({ ...location, mappings: [runtime] });
   const plain = behind.slice();

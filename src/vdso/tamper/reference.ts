@@ -1,8 +1,9 @@
+import { sameBytes } from "../../bytes/equal.js";
 import { Reader } from "../../bytes/reader.js";
 import { EM_AARCH64 } from "../../elf/constants.js";
-import { type AlternativeTable, alternativesOf } from "../alternatives.js";
+import { type AlternativeTable, alternativesOf } from "../boot/alternatives.js";
+import { permittedVariants } from "../boot/variants.js";
 import type { VdsoImage } from "../image.js";
-import { permittedVariants } from "../variants.js";
 
 /** An image that others are held against. */
 export interface ReferenceImage {
@@ -111,11 +112,6 @@ export class Reference {
 
 /** The largest image that is taken for a vDSO. */
 const MAX_IMAGE = 1 << 20;
-
-/** Whether two runs of bytes are equal. */
-export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, i) => byte === other[i]);
-}
 
 function nearestOf(candidates: readonly Uint8Array[], found: Uint8Array): Uint8Array | undefined {
   let best: Uint8Array | undefined;

@@ -1,10 +1,12 @@
 import { isElf } from "../../elf/header.js";
 import type { Decoder } from "../../isa/instruction.js";
-import { LiveProcess } from "../../linux/live.js";
+import { hostLittleEndian, LiveProcess } from "../../linux/live.js";
 import type { Mapping } from "../../linux/maps.js";
 import { ProcessError } from "../../linux/process.js";
 import { allPids, type Hidden, otherThread, privatePages, Survey, tracerOf } from "../../linux/survey/live.js";
-import { FLAG, KIND, type Sight, sameNumbers } from "../../linux/survey/sight.js";
+import { MAX_COPY_FILE } from "../../linux/survey/maps-scan.js";
+import { FLAG, type Group, groupOf, HEAD, isKernels, KIND, type Sight, sameNumbers } from "../../linux/survey/sight.js";
+import { stackVector } from "../../linux/survey/stack-vector.js";
 import { ProcessTarget, TargetError } from "../../targets/target.js";
 import type { Abi } from "../../vdso/abi.js";
 import { isVdso, parseImage } from "../../vdso/image.js";
@@ -72,7 +74,7 @@ export class Verifier {
   readonly #options: VerifierOptions;
   readonly #given: readonly Reference[];
   readonly #survey: Survey;
-  readonly #norms = new Map<number, Norm>();
+  readonly #norms = new Map<Group, Norm>();
   readonly #starts = new Map<Reference, (offset: number) => boolean>();
   readonly #notes = new Set<string>();
 
@@ -133,8 +135,11 @@ export class Verifier {
 
   /** The verdict of what is as it should be; `undefined` where a thorough look is needed. */
   async #plainly(sight: Sight): Promise<Pick<ProcessVerdict, "verdict" | "abi" | "buildId"> | undefined> {
-    if (sight.shape.length === HEAD && ((sight.shape[1] as number) & FLAG.ehdr) === 0) return { verdict: "no-vdso" };
-    const { shape, image, sound, seen } = await this.#normOf(sight.shape[0] as 4 | 8);
+    const flags = sight.shape[1] as number;
+    if (sight.shape.length === HEAD && (flags & (FLAG.ehdr | FLAG.otherStack | FLAG.unsearched)) === 0) {
+      return { verdict: "no-vdso" };
+    }
+    const { shape, image, sound, seen } = await this.#normOf(groupOfSight(sight));
     if (!shape || !image || !seen || !sound) return undefined;
     if (!sameNumbers(shape, sight.shape) || Buffer.compare(image, sight.image) !== 0) return undefined;
     return {
@@ -144,17 +149,17 @@ export class Verifier {
     };
   }
 
-  async #normOf(wordSize: 4 | 8): Promise<Norm> {
-    const known = this.#norms.get(wordSize);
+  async #normOf(group: Group): Promise<Norm> {
+    const known = this.#norms.get(group);
     if (known) return known;
-    const norm = await this.#makeNorm(wordSize);
-    this.#norms.set(wordSize, norm);
+    const norm = await this.#makeNorm(group);
+    this.#norms.set(group, norm);
     return norm;
   }
 
-  async #makeNorm(wordSize: 4 | 8): Promise<Norm> {
-    const fresh = await this.#freshSight(wordSize);
-    const common = mostCommon(this.#survey.sights, wordSize);
+  async #makeNorm(group: Group): Promise<Norm> {
+    const fresh = group === "x32" ? undefined : await this.#freshSight(group);
+    const common = mostCommon(this.#survey.sights, group);
     const [sight, name] = fresh ? fresh : [common, "the image of most processes"];
     if (!sight) return { standard: { given: this.#given }, sound: false };
     let peer: Reference;
@@ -170,7 +175,7 @@ export class Verifier {
       return { standard: { given: this.#given }, sound: false };
     }
     const given = [...this.#given, ...this.#installed(peer)];
-    if (given.length > 0 && !given.some((one) => fits(one, wordSize * 8, peer))) {
+    if (given.length > 0 && !given.some((one) => fits(one, group === 8 ? 64 : 32, peer))) {
       this.#notes.add(`what was named has no image of ${peer.image.abi}: its processes were held against each other`);
     }
     const starts = await this.#startsOf([peer, ...given]);
@@ -180,7 +185,7 @@ export class Verifier {
     const maker = makerOf(peer.image);
     return {
       standard,
-      shape: sight.shape,
+      shape: withoutCopies(sight.shape),
       image: sight.image,
       sound: soundBytes.findings.length === 0,
       seen: {
@@ -242,8 +247,8 @@ export class Verifier {
       if (thread !== undefined) return { ...(await this.#thoroughly(thread)), pid, name: comm };
       if (ended) return { pid, name: comm, verdict: "zombie", ...NOTHING };
       if (kernelThread) return { pid, name: comm, verdict: "kernel-thread", ...NOTHING };
-      const norm = await this.#normOf(target.wordSize);
       const seen = seenOfTarget(target);
+      const norm = await this.#normOf(groupOfSeen(seen));
       const judged = judge(seen, norm.standard);
       const image = locateSeen(seen) && imageOf(target);
       return {
@@ -265,9 +270,6 @@ export class Verifier {
 /** The ABIs of a machine of which a fresh process can be started, by word size. */
 const FRESH_ABIS = { 4: "i386", 8: "x86_64" } as const;
 
-/** Numbers of a shape before those of its mappings. */
-const HEAD = 4;
-
 function verdictOfMaker({ maker }: ImageSeen): Verdict {
   return maker === "gVisor" || maker === "qemu-user" ? "emulated" : "ok";
 }
@@ -278,6 +280,7 @@ function verdictOf({ findings, marks }: ReturnType<typeof judge>, seen: Seen, no
   for (const kind of ["criu", "rr", "valgrind", "breakpoint", "traced-copy"] as const) {
     if (marks.some((mark) => mark.kind === kind)) return kind;
   }
+  if (marks.some(({ kind }) => kind === "traced-vector")) return "traced-copy";
   if (!locateSeen(seen)) return "no-vdso";
   return norm.seen ? verdictOfMaker(norm.seen) : "ok";
 }
@@ -296,24 +299,33 @@ function whyNot(error: unknown): Pick<ProcessVerdict, "verdict" | "why"> {
  * The sight that most processes of a word size show. One of untouched pages comes first however few show it: what the
  * kernel's own pages hold is what the kernel put there.
  */
-function mostCommon(sights: Iterable<Sight>, wordSize: 4 | 8): Sight | undefined {
+function mostCommon(sights: Iterable<Sight>, group: Group): Sight | undefined {
   let best: Sight | undefined;
   for (const sight of sights) {
-    if (sight.shape[0] !== wordSize || sight.image.length === 0) continue;
+    if (sight.image.length === 0 || groupOfSight(sight) !== group) continue;
     if (!best || rank(sight) > rank(best)) best = sight;
   }
   return best;
 }
 
-function rank({ shape, count }: Sight): number {
-  const untouched = shape[3] === 0 && ((shape[1] as number) & FLAG.pagesUntold) === 0;
-  return count + (untouched && isNamed(shape) ? Number.MAX_SAFE_INTEGER / 2 : 0);
+function rank(sight: Sight): number {
+  return sight.count + (isKernels(sight) ? Number.MAX_SAFE_INTEGER / 2 : 0);
 }
 
-/** Whether the image lies in a mapping that the kernel calls [vdso]. */
-function isNamed(shape: Float64Array): boolean {
-  for (let i = HEAD; i < shape.length; i += 4) if (shape[i] === KIND.other) return false;
-  return true;
+function groupOfSight(sight: Sight): Group {
+  return groupOf(sight.shape[0] as 4 | 8, sight.image, isKernels(sight));
+}
+
+function groupOfSeen(seen: Seen): Group {
+  const location = locateSeen(seen);
+  const kernels = location?.mappings[0]?.name === "[vdso]" && seen.privatePages?.length === 0;
+  const header = location && seen.read(location.base, location.size);
+  return groupOf(seen.wordSize, header ?? new Uint8Array(0), kernels);
+}
+
+/** A shape without what may be copies: they belong to the program (that of a fresh process is a small file itself). */
+function withoutCopies(shape: Float64Array): Float64Array {
+  return shape.filter((_, i) => i < HEAD || shape[i - ((i - HEAD) % 4)] !== KIND.copy);
 }
 
 /** What a sight would be in a process whose image lies at a place that no real one has. */
@@ -376,10 +388,12 @@ function seenOfTarget(target: ProcessTarget): Seen {
       : readOf(() => target.process.read(address, size));
   const pages = location && privatePages(pid, location.base, location.size);
   const tracer = tracerOf(pid);
+  const onStack = stackVector(auxv, read, { wordSize: target.wordSize, littleEndian: hostLittleEndian });
   return {
     wordSize: target.wordSize,
     ...(sysinfoEhdr !== undefined && { sysinfoEhdr }),
     ...(sysinfo !== undefined && { sysinfo }),
+    ...(onStack && { stackVector: onStack }),
     mappings,
     read,
     ...(pages && { privatePages: pages }),
@@ -400,9 +414,10 @@ function readOf(read: () => Uint8Array): Uint8Array | undefined {
 /** Most bytes of a mapping that are looked at for a copy of an image. */
 const MAX_COPY = 1 << 16;
 
-/** Whether executable memory without a file holds a vDSO image. */
-function isCopy({ start, end, perms, name, inode }: Mapping, read: Seen["read"]): boolean {
-  if (perms[2] !== "x" || name !== "" || inode !== 0n) return false;
+/** Whether executable memory, without a file or of a small one, holds a vDSO image. */
+function isCopy({ start, end, perms, name, inode, offset }: Mapping, read: Seen["read"]): boolean {
+  if (perms[2] !== "x" || name === "[vdso]") return false;
+  if (inode !== 0n && (offset !== 0n || end - start > MAX_COPY_FILE)) return false;
   const head = read(start, 4);
   if (!head || !isElf(head)) return false;
   const size = Number(end - start < BigInt(MAX_COPY) ? end - start : BigInt(MAX_COPY));
