@@ -104,23 +104,25 @@ describe.each(names)("a kernel compressed with %s", (name) => {
     },
   );
 
-  it.skipIf(!available(name) || name === "lz4" || name === "lzo")(
-    "gives its images out of a Debian package",
-    async () => {
+  // dpkg knows no others.
+  const suffix = { gzip: ".gz", bzip2: ".bz2", lzma: ".lzma", xz: ".xz", zstd: ".zst", lz4: undefined, lzo: undefined }[
+    name
+  ];
+  if (suffix !== undefined) {
+    it.skipIf(!available(name))("gives its images out of a Debian package", async () => {
       const data = tar([
         { name: "./boot/", type: "5" },
         { name: "./boot/config-6.1.0", bytes: filler(70_000) },
         { name: "./boot/vmlinuz-6.1.0", bytes: arm64Image(armLayout) },
         { name: "./lib/modules/6.1.0/kernel/x.ko", bytes: filler(3_000_000) },
       ]);
-      const suffix = { gzip: ".gz", bzip2: ".bz2", lzma: ".lzma", xz: ".xz", zstd: ".zst", lz4: "", lzo: "" }[name];
       const found = await search(deb(compressed(data, name), suffix));
       expect(found.problems).toEqual([]);
       expect(bytesOf(found)).toEqual([arm64, arm]);
       expect(found.whole).toBe(false);
       expect(found.kernels).toMatchObject([{ name: "./boot/vmlinuz-6.1.0", format: "arm64 Image" }]);
-    },
-  );
+    });
+  }
 });
 
 describe("the search", () => {

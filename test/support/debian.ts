@@ -148,11 +148,6 @@ export async function downloadedDependency(metapackage: string, source: Source):
   return deb ?? missing(metapackage, source);
 }
 
-/** The package that a metapackage stands for: its first dependency, `linux-image-6.1.0-50-cloud-amd64`. */
-export async function firstDependency(metapackage: string, source: Source = {}): Promise<string | undefined> {
-  return (await thrice(source, (apt) => dependency(apt, metapackage, source))) ?? missing(metapackage, source);
-}
-
 /**
  * Fetches a Debian package by name, unpacks it beside others (nothing is installed) and returns the folder; `undefined`
  * as for {@link downloadedPackage}.
