@@ -145,18 +145,6 @@ describe("prediction", () => {
     expect(bytes).toBeUndefined();
     expect(remarks).toEqual(["its kernel patches it by __ftr_fixup, which is not read here"]);
   });
-
-  it("takes less than five milliseconds once warm", () => {
-    const times: number[] = [];
-    for (let i = 0; i < 200; i++) {
-      const image = parseImage(i386of72);
-      const start = performance.now();
-      predictImage(image, { cpu: cpu("epyc"), width: 64 });
-      times.push(performance.now() - start);
-    }
-    // The machine may be busy with other tests: a tenth of the times is enough.
-    expect(times.sort((a, b) => a - b)[20]).toBeLessThan(5);
-  });
 });
 
 describe("the choice of the entry", () => {
