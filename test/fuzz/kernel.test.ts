@@ -8,11 +8,11 @@ import { Pull } from "../../src/kernel/pull.js";
 import { imageBytes } from "../support/images.js";
 import {
   arm64Image,
+  available,
   bzImage,
-  COMPRESSORS,
-  type Compressor,
   chunks,
   compressed,
+  compressors,
   deb,
   filler,
   search,
@@ -22,14 +22,11 @@ import {
   zboot,
   zImage,
 } from "../support/kernels.js";
-import { needs } from "../support/referee.js";
 
 const image = imageBytes("amd64__i386__embedded");
 const layout = { size: 0x8000, images: [[0x3000, image]] as const };
 const kernel = vmlinux(layout);
-const names = (Object.keys(COMPRESSORS) as Compressor[]).filter((name) =>
-  needs(COMPRESSORS[name].command, COMPRESSORS[name].debian),
-);
+const names = compressors.filter(available);
 
 /** Bytes with some changed, and perhaps cut short. */
 function mutations(bytes: Uint8Array): fc.Arbitrary<Uint8Array> {

@@ -2,10 +2,10 @@ import { describe, expect, it } from "vitest";
 import { nothingFound } from "../../src/targets/kernel-file.js";
 import { imageBytes } from "../support/images.js";
 import {
+  available,
   bzImage,
-  COMPRESSORS,
-  type Compressor,
   compressed,
+  compressors,
   deb,
   filler,
   search,
@@ -14,7 +14,6 @@ import {
   withSize,
   zImage,
 } from "../support/kernels.js";
-import { needs } from "../support/referee.js";
 
 const wide = imageBytes("amd64__amd64__embedded");
 const narrow = imageBytes("amd64__i386__embedded");
@@ -25,10 +24,8 @@ const kernel = vmlinux({
     [0x20000 + wide.length, narrow],
   ],
 });
-const names = Object.keys(COMPRESSORS) as Compressor[];
-const available = (name: Compressor) => needs(COMPRESSORS[name].command, COMPRESSORS[name].debian);
 
-describe.each(names)("a damaged kernel compressed with %s", (name) => {
+describe.each(compressors)("a damaged kernel compressed with %s", (name) => {
   it.skipIf(!available(name))("that is cut short gives the images before the cut, and says where it ends", async () => {
     const payload = withSize(compressed(kernel, name), kernel.length);
     const file = bzImage(payload, "6.1.0");
@@ -62,7 +59,7 @@ describe.each(names)("a damaged kernel compressed with %s", (name) => {
   });
 });
 
-describe.each(names)("a budget of a few bytes for %s", (name) => {
+describe.each(compressors)("a budget of a few bytes for %s", (name) => {
   it.skipIf(!available(name))("is used up exactly, and said, wherever the payload is", async () => {
     for (const file of [compressed(kernel, name), zImage(compressed(kernel, name))]) {
       const found = await search(file, { maxSize: 1024 });
@@ -144,7 +141,7 @@ describe("what is no kernel", () => {
 describe("a Debian package made to trick", () => {
   const octal = (text: string) => new TextEncoder().encode(text);
 
-  it("with names that lead elsewhere is only searched", async () => {
+  it("with compressors that lead elsewhere is only searched", async () => {
     const data = tar([
       { name: "../../etc/vmlinuz", bytes: kernel },
       { name: "/etc/vmlinuz-x", bytes: kernel },

@@ -3,13 +3,13 @@ import { decompress } from "../../src/kernel/load.js";
 import { Pull } from "../../src/kernel/pull.js";
 import { withoutSectionHeaders } from "../support/elf-writer.js";
 import { imageBytes } from "../support/images.js";
-import type { Compressor } from "../support/kernels.js";
 import {
   arm64Image,
+  available,
   bzImage,
-  COMPRESSORS,
   chunks,
   compressed,
+  compressors,
   deb,
   filler,
   type Layout,
@@ -21,7 +21,6 @@ import {
   zboot,
   zImage,
 } from "../support/kernels.js";
-import { needs } from "../support/referee.js";
 
 const wide = imageBytes("amd64__amd64__embedded");
 const narrow = imageBytes("amd64__i386__embedded");
@@ -46,12 +45,10 @@ const armLayout: Layout = {
   release,
 };
 
-const names = Object.keys(COMPRESSORS) as Compressor[];
-const available = (name: Compressor) => needs(COMPRESSORS[name].command, COMPRESSORS[name].debian);
 const bytesOf = (found: { images: readonly { image: { bytes: Uint8Array } }[] }) =>
   found.images.map(({ image }) => image.bytes);
 
-describe.each(names)("a kernel compressed with %s", (name) => {
+describe.each(compressors)("a kernel compressed with %s", (name) => {
   it.skipIf(!available(name))("gives its images out of a bzImage, byte for byte", async () => {
     const kernel = vmlinux(x86);
     const file = bzImage(withSize(compressed(kernel, name), kernel.length), "6.1.0-header");

@@ -1,7 +1,7 @@
 import { execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 
 const execute = promisify(execFile);
@@ -39,6 +39,10 @@ async function run(command: string, args: readonly string[], cwd = "/"): Promise
     process.stderr.write(`${words}: ${stderr?.trim() || message}\n`);
     return undefined;
   }
+}
+
+function findOnPath(command: string): boolean {
+  return (process.env.PATH ?? "").split(delimiter).some((folder) => existsSync(join(folder, command)));
 }
 
 /** A state of apt: what it fetches is kept in its folder. */
@@ -111,6 +115,8 @@ async function alone<T>(folder: string, work: () => Promise<T>): Promise<T> {
 
 /** Tries with new lists of packages: those that are older than the mirror's name files that are no longer there. */
 async function thrice<T>(source: Source, work: (apt: Apt) => Promise<T | undefined>): Promise<T | undefined> {
+  // Not Debian: nothing is to be had, and nothing to be tried.
+  if (!["apt-get", "flock"].every((command) => findOnPath(command))) return undefined;
   const apt = aptOf(source);
   return alone(apt.folder, async () => {
     // Another process may have fetched the lists by now.

@@ -1,13 +1,14 @@
 import { spawnSync } from "node:child_process";
+import { gzipSync } from "node:zlib";
 import { Writer } from "../../src/bytes/writer.js";
 import { buildElf } from "../../src/elf/builder.js";
 import * as C from "../../src/elf/constants.js";
 import { type KernelFile, type SearchOptions, searchKernel } from "../../src/kernel/find.js";
 import { decompress } from "../../src/kernel/load.js";
+import { needs } from "./referee.js";
 
-/** How the kernel's build calls each compressor, and the Debian package that has it. */
-export const COMPRESSORS = {
-  gzip: { command: "gzip", args: ["-n", "-9"], debian: "gzip" },
+/** How the kernel's build calls each compressor, and the Debian package that has it; gzip is Node's own. */
+const COMPRESSORS = {
   bzip2: { command: "bzip2", args: ["-9"], debian: "bzip2" },
   lzma: { command: "xz", args: ["--format=lzma", "-1", "-c"], debian: "xz-utils" },
   xz: { command: "xz", args: ["--check=crc32", "--x86", "--lzma2=preset=1,dict=1MiB", "-c"], debian: "xz-utils" },
@@ -17,7 +18,17 @@ export const COMPRESSORS = {
 } as const;
 
 /** A compression that has a compressor here. */
-export type Compressor = keyof typeof COMPRESSORS;
+export type Compressor = keyof typeof COMPRESSORS | "gzip";
+
+/** All of them. */
+export const compressors: readonly Compressor[] = ["gzip", ...(Object.keys(COMPRESSORS) as Compressor[])];
+
+/** Whether its compressor is installed. */
+export function available(compressor: Compressor): boolean {
+  if (compressor === "gzip") return true;
+  const { command, debian } = COMPRESSORS[compressor];
+  return needs(command, debian);
+}
 
 const known = new WeakMap<Uint8Array, Map<Compressor, Uint8Array>>();
 
@@ -37,6 +48,7 @@ export function compressed(bytes: Uint8Array, compressor: Compressor): Uint8Arra
 }
 
 function run(bytes: Uint8Array, compressor: Compressor): Uint8Array {
+  if (compressor === "gzip") return new Uint8Array(gzipSync(bytes, { level: 9 }));
   const { command, args } = COMPRESSORS[compressor];
   const { stdout, status, error } = spawnSync(command, args, { input: bytes, maxBuffer: 1 << 28 });
   if (error) throw error;
