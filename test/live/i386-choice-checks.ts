@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from "node:fs";
+import { release } from "node:os";
 import { type Agent, startAgent } from "../../src/agent/live.js";
 import { LiveProcess } from "../../src/linux/live.js";
 import { ProcessTarget } from "../../src/targets/target.js";
@@ -29,6 +30,21 @@ export const choiceChecks: readonly Check<Subjects>[] = [
       const { stdout } = await subjects.linuxGate("verify", `${subjects.i386.pid}`, "--json");
       const [one] = linesOf(stdout);
       assert.deepEqual([one?.pid, one?.verdict, one?.abi], [subjects.i386.pid, "ok", "i386"]);
+    },
+  },
+  {
+    name: "verify holds processes of both ABIs against the file of the kernel that runs, where it is at hand",
+    async run(subjects) {
+      const file = `/boot/vmlinuz-${release()}`;
+      if (!existsSync(file)) return;
+      const pids = [`${subjects.i386.pid}`, `${subjects.x86_64.pid}`];
+      const { stdout } = await subjects.linuxGate("verify", ...pids, "--against", file, "--json");
+      const found = linesOf(stdout).map(({ abi, verdict }) => [abi, verdict]);
+      assert.deepEqual(found, [
+        ["i386", "ok"],
+        ["x86_64", "ok"],
+      ]);
+      assert.ok(stdout.toString().includes(file));
     },
   },
   {

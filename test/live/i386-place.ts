@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type BuildOptions, build } from "esbuild";
 import type { CpioEntry } from "../support/cpio.js";
@@ -108,7 +108,8 @@ export function guest(
   const [root, lib32] = ["/linux-gate", "/lib32"];
   // The same for every guest, and large: read once.
   nodeEntries ??= programEntries(process.execPath, "usr/bin/node");
-  const entries = [...nodeEntries, ...folderEntries(tree, root)];
+  // Its own file, under the name that distributions give it.
+  const entries = [...nodeEntries, ...folderEntries(tree, root), fileEntry(kernel, join("boot", basename(kernel)))];
   if (gdb !== undefined) entries.push(...programEntries(gdb, "usr/bin/gdb"));
   for (const name of options.lib32 === undefined ? [] : ["ld-linux.so.2", "libc.so.6"]) {
     entries.push(fileEntry(join(options.lib32 as string, name), join(lib32, name)));
