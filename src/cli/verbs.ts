@@ -74,4 +74,9 @@ export const VERBS: readonly VerbEntry[] = [
     summary: "what two images have in common and what not",
     load: async () => (await import("./commands/diff.js")).command,
   },
+  {
+    name: "forge",
+    summary: "a vDSO image of our own, written from nothing; the article's too",
+    load: async () => (await import("./commands/forge.js")).command,
+  },
 ];

@@ -19,7 +19,7 @@ export const command: Command = {
   examples: [
     ["linux-gate dump -o linux-gate.dso", "the image of this machine's own ABI"],
     ["linux-gate dump i386 -o linux-gate.dso", "the real linux-gate.so.1"],
-    ["linux-gate dump 1234 | objdump -T /dev/stdin", "that of a process, to another tool"],
+    ["linux-gate dump 1234 | file -", "that of a process, to another tool"],
   ],
   arity: [0, 1],
   run: ({ positionals, text, output, json }) => {
