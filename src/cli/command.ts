@@ -64,7 +64,15 @@ export class UsageError extends Error {
 }
 
 /** Names of errors whose message is meant for the user; any other is a defect of ours and shows where. */
-const EXPECTED = new Set(["UsageError", "TargetError", "ProcessError", "AgentError", "FormatError", "WriteError"]);
+const EXPECTED = new Set([
+  "UsageError",
+  "TargetError",
+  "ProcessError",
+  "AgentError",
+  "FormatError",
+  "WriteError",
+  "RunError",
+]);
 
 /** Whether an error's message is meant for the user. Told by name: each verb is a file with classes of its own. */
 export function isExpected(error: unknown): error is Error {

@@ -79,4 +79,9 @@ export const VERBS: readonly VerbEntry[] = [
     summary: "a vDSO image of our own, written from nothing; the article's too",
     load: async () => (await import("./commands/forge.js")).command,
   },
+  {
+    name: "exec",
+    summary: "a program under another vDSO, or under none",
+    load: async () => (await import("./commands/exec.js")).command,
+  },
 ];

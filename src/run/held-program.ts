@@ -1,0 +1,162 @@
+import { hex } from "../bytes/hex.js";
+import { AT_SYSINFO, AT_SYSINFO_EHDR, type AuxvEntry, auxvValue, auxvWordSize, parseAuxv } from "../linux/auxv.js";
+import type { LiveProcess } from "../linux/live.js";
+import { type Mapping, mappingAt, parseMaps } from "../linux/maps.js";
+import { describeErrno } from "./errno.js";
+import { RunError } from "./error.js";
+import { parseInitialStack } from "./initial-stack.js";
+import type { Registers, Tracer } from "./tracer.js";
+
+export const AT_IGNORE = 1;
+
+/** A system call that a held program is made to do, by its number in either ABI. */
+const CALLS = {
+  x86_64: { mmap: 9, mprotect: 10, mremap: 25 },
+  // The mmap of i386 takes its arguments in memory; mmap2 counts the file's offset in pages.
+  i386: { mmap: 192, mprotect: 125, mremap: 163 },
+} as const;
+
+/** The registers that have the arguments. */
+const ARGUMENTS = {
+  x86_64: ["rdi", "rsi", "rdx", "r10", "r8", "r9"],
+  i386: ["rbx", "rcx", "rdx", "rsi", "rdi", "rbp"],
+} as const;
+
+/** `syscall` and `int $0x80`. */
+const GATES = { x86_64: [0x0f, 0x05], i386: [0xcd, 0x80] } as const;
+
+/** The selector of the code segment of 64-bit programs (arch/x86/include/asm/segment.h). */
+const USER_CS_64 = 0x33n;
+
+/** The kernel gives arguments and environment at most 6 MiB, pointers included. */
+const MAX_INITIAL_STACK = 1n << 24n;
+
+/** How much of one mapping is looked through for a gate, and in what pieces. */
+const MAX_SEARCH = 1 << 24;
+const PIECE = 1 << 16;
+
+/**
+ * A program that was executed and has not run yet: what it is, and what is changed of it before it does.
+ *
+ * Methods throw {@link RunError}, `ProcessError` or `FormatError`; the program is then to be ended.
+ */
+export class HeldProgram {
+  readonly abi: "x86_64" | "i386";
+  readonly auxv: readonly AuxvEntry[];
+  readonly #tracer: Tracer;
+  readonly #process: LiveProcess;
+  readonly #wordSize: 4 | 8;
+  readonly #auxvAddress: bigint;
+  /** As they are to be when the program runs; known when it has left the kernel. */
+  #registers: Registers | undefined;
+
+  private constructor(tracer: Tracer, process: LiveProcess, { cs, rsp }: Registers) {
+    this.#tracer = tracer;
+    this.#process = process;
+    const record = process.auxvBytes();
+    const wordSize = auxvWordSize(record, true);
+    this.abi = cs === USER_CS_64 ? "x86_64" : "i386";
+    this.#wordSize = this.abi === "x86_64" ? 8 : 4;
+    if (wordSize !== this.#wordSize) {
+      throw new RunError(`the program is neither of x86_64 nor of i386: entries of its vector have ${wordSize} bytes`);
+    }
+    const layout = { wordSize, littleEndian: true };
+    const mapping = mappingAt(this.mappings(), rsp);
+    if (!mapping || mapping.end - rsp > MAX_INITIAL_STACK) {
+      throw new RunError(`the program's stack pointer is ${hex(rsp)}: no new program's`);
+    }
+    const stack = parseInitialStack(process.read(rsp, Number(mapping.end - rsp)), layout);
+    this.auxv = stack.auxv;
+    this.#auxvAddress = rsp + BigInt(stack.auxvOffset);
+    const recorded = parseAuxv(record, layout);
+    const same = (entry: AuxvEntry, i: number) => entry.tag === recorded[i]?.tag && entry.value === recorded[i]?.value;
+    if (recorded.length !== this.auxv.length || !this.auxv.every(same)) {
+      throw new RunError(`what lies at ${hex(this.#auxvAddress)} is not the vector that the kernel recorded`);
+    }
+  }
+
+  /** Looks at a program that its tracer has seen executed. */
+  static async of(tracer: Tracer, process: LiveProcess): Promise<HeldProgram> {
+    return new HeldProgram(tracer, process, await tracer.registers());
+  }
+
+  mappings(): Mapping[] {
+    return parseMaps(new TextDecoder("utf-8").decode(this.#process.mapsBytes()));
+  }
+
+  read(address: bigint, size: number): Uint8Array {
+    return this.#process.read(address, size);
+  }
+
+  /** Writes bytes, and reads them again to be sure. */
+  async write(address: bigint, bytes: Uint8Array): Promise<void> {
+    await this.#tracer.write(address, bytes);
+    if (Buffer.compare(this.read(address, bytes.length), bytes) !== 0) {
+      throw new RunError(`what was written to ${hex(address)} is not there`);
+    }
+  }
+
+  /** Whether the vector that the program will read has an entry. */
+  has(tag: number): boolean {
+    return auxvValue(this.auxv, tag) !== undefined;
+  }
+
+  /** Replaces all entries of one tag. */
+  async replaceEntries(tag: number, entry: AuxvEntry): Promise<void> {
+    const size = this.#wordSize;
+    for (const [i, { tag: found }] of this.auxv.entries()) {
+      if (found !== tag) continue;
+      const bytes = Buffer.alloc(2 * size);
+      if (size === 8) {
+        bytes.writeBigUInt64LE(BigInt(entry.tag), 0);
+        bytes.writeBigUInt64LE(entry.value, size);
+      } else {
+        bytes.writeUInt32LE(entry.tag, 0);
+        bytes.writeUInt32LE(Number(entry.value), size);
+      }
+      await this.write(this.#auxvAddress + BigInt(2 * size * i), bytes);
+    }
+  }
+
+  /** Hides every vDSO from the program: its entries in the vector become such as are passed over. */
+  async hideVdso(): Promise<void> {
+    for (const tag of [AT_SYSINFO_EHDR, AT_SYSINFO]) await this.replaceEntries(tag, { tag: AT_IGNORE, value: 0n });
+  }
+
+  /** Lets the program make a system call of its own ABI; gives the result, or throws {@link RunError} with `what`. */
+  async call(name: keyof (typeof CALLS)["x86_64"], args: readonly (number | bigint)[], what: string): Promise<bigint> {
+    if (!this.#registers) {
+      await this.#tracer.leaveExec();
+      this.#registers = await this.#tracer.registers();
+    }
+    const bits = this.#wordSize * 8;
+    const registers = { ...this.#registers, rax: BigInt(CALLS[this.abi][name]) };
+    ARGUMENTS[this.abi].forEach((register, i) => {
+      registers[register] = BigInt.asUintN(bits, BigInt(args[i] ?? 0));
+    });
+    const result = await this.#tracer.enterKernel(this.#findGate(), registers);
+    await this.#tracer.setRegisters(this.#registers);
+    const signed = BigInt.asIntN(bits, result);
+    if (signed < 0n && signed >= -4095n) throw new RunError(`${what}: ${describeErrno(signed)}`);
+    return BigInt.asUintN(bits, result);
+  }
+
+  /** An instruction by which the program may enter the kernel: in its own text or its dynamic linker's, or the vDSO. */
+  #findGate(): bigint {
+    const [first, second] = GATES[this.abi];
+    const executable = this.mappings().filter(({ perms, name }) => /^r.x/.test(perms) && name !== "[vsyscall]");
+    // That of the vDSO last: it may be what is being moved.
+    for (const { start, end } of executable.sort((a, b) => Number(a.name === "[vdso]") - Number(b.name === "[vdso]"))) {
+      const size = Math.min(Number(end - start), MAX_SEARCH);
+      for (let offset = 0; offset < size; offset += PIECE - 1) {
+        const bytes = this.read(start + BigInt(offset), Math.min(PIECE, size - offset));
+        for (let at = bytes.indexOf(first); at >= 0; at = bytes.indexOf(first, at + 1)) {
+          if (bytes[at + 1] === second) return start + BigInt(offset + at);
+        }
+      }
+    }
+    throw new RunError(
+      "the program has no instruction that enters the kernel, so that it cannot be made to map memory",
+    );
+  }
+}
