@@ -16,6 +16,7 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, isAbsolute } from "node:path";
+import { UsageError } from "./command.js";
 import { isTerminal, writeAll, writeError } from "./output.js";
 
 /**
@@ -154,4 +155,11 @@ function temporaryBeside(file: string): string {
 function writeAndSync(descriptor: number, bytes: Uint8Array): void {
   writeAll(descriptor, bytes);
   fsyncSync(descriptor);
+}
+
+/** Throws {@link UsageError} where an image would go to a terminal: `-` is standard output. */
+export function refuseTerminal(file: string): void {
+  if (file === "-" ? isTerminal(1) : isTerminalFile(file)) {
+    throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
+  }
 }

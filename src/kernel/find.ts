@@ -1,10 +1,11 @@
 import { FormatError } from "../bytes/error.js";
+import { joined } from "../bytes/joined.js";
 import { arMembers } from "./ar.js";
 import { type Compression, compressionOf, type Decompress, SIGNATURE_SIZE } from "./compression.js";
 import { candidate, ELF_HEADER_SIZE } from "./embedded.js";
 import { type Format, HEAD_SIZE, identify } from "./format.js";
 import { isKernelName } from "./names.js";
-import { type ByteStream, copied, joined, Pull } from "./pull.js";
+import { type ByteStream, copied, Pull } from "./pull.js";
 import type { Draft, FoundKernel, KernelFile, Layer, Problem } from "./result.js";
 import { type Place, Scan } from "./scan.js";
 import { tarMembers } from "./tar.js";

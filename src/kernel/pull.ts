@@ -1,4 +1,5 @@
 import { FormatError } from "../bytes/error.js";
+import { joined } from "../bytes/joined.js";
 
 /** Bytes that come a chunk at a time. A chunk is good until the next one is asked for: it may be a decoder's own memory. */
 export type ByteStream = AsyncIterable<Uint8Array>;
@@ -141,15 +142,4 @@ export class Pull {
 /** A copy of bytes; a Buffer, whose `slice` makes none, may be among them. */
 export function copied(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
-}
-
-/** One array with the bytes of several. */
-export function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }

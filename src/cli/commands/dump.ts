@@ -1,9 +1,8 @@
 import { hex } from "../../bytes/hex.js";
 import { dump } from "../../verbs/dump.js";
-import { type Command, UsageError } from "../command.js";
-import { isTerminal } from "../output.js";
+import type { Command } from "../command.js";
 import { ABI_OPTION, onlyOne, withTargets } from "../with-target.js";
-import { isTerminalFile, writeWhole } from "../write-file.js";
+import { refuseTerminal, writeWhole } from "../write-file.js";
 
 export const command: Command = {
   name: "dump",
@@ -24,9 +23,7 @@ export const command: Command = {
   arity: [0, 1],
   run: ({ positionals, text, output, json }) => {
     const file = text("output") ?? "-";
-    if (file === "-" ? isTerminal(1) && !json : isTerminalFile(file)) {
-      throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
-    }
+    if (file !== "-" || !json) refuseTerminal(file);
     return withTargets(positionals[0], { abi: text("abi"), output }, (targets) => {
       const result = dump(onlyOne(targets));
       if (json && file === "-") {

@@ -7,8 +7,7 @@ import { parseAbi } from "../../vdso/abi.js";
 import type { Mechanism } from "../../vdso/gate.js";
 import { type ForgeResult, forge } from "../../verbs/forge.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
-import { isTerminal } from "../output.js";
-import { isTerminalFile, writeWhole } from "../write-file.js";
+import { refuseTerminal, writeWhole } from "../write-file.js";
 
 /** Ways into the kernel, as the command line writes them. */
 const ENTRIES: ReadonlyMap<string, Mechanism> = new Map<string, Mechanism>([
@@ -51,9 +50,7 @@ export const command: Command = {
     const plan = planOf(invocation);
     const file = text("output");
     if (file === undefined) throw new UsageError("name a file with -o FILE (linux-gate forge --help)");
-    if (file === "-" ? isTerminal(1) && !json : isTerminalFile(file)) {
-      throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
-    }
+    if (file !== "-" || !json) refuseTerminal(file);
     const result = await make(plan);
     if (file === "-") {
       if (json) output.json(result);

@@ -1,6 +1,7 @@
 import { FormatError } from "../../bytes/error.js";
 import { ProcessError } from "../../linux/process.js";
 import { renderInForce, renderMatrix, renderPrediction, renderTimeline } from "../../render/predict.js";
+import type { Style } from "../../render/style.js";
 import { readHead } from "../../targets/read-head.js";
 import { resolveTargets } from "../../targets/resolve.js";
 import { type Target, TargetError } from "../../targets/target.js";
@@ -11,9 +12,8 @@ import { matrices, matrixCpus, timeline } from "../../verbs/matrix.js";
 import { type BootQuestion, type InForceResult, inForce, type PredictResult, predict } from "../../verbs/predict.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { refuseTogether } from "../exclusive.js";
-import { isTerminal } from "../output.js";
 import { ABI_OPTION, onlyOne, withTargets } from "../with-target.js";
-import { isTerminalFile, writeWhole } from "../write-file.js";
+import { refuseTerminal, writeWhole } from "../write-file.js";
 
 export const command: Command = {
   name: "predict",
@@ -118,7 +118,7 @@ function checkMachine(cpu: Cpu, targets: readonly Target[]): void {
 }
 
 function runPredict(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
-  const { text, json, output } = invocation;
+  const { text } = invocation;
   const cpu = cpuOf(invocation);
   const file = text("output");
   const question = questionOf(invocation);
@@ -128,21 +128,13 @@ function runPredict(invocation: Invocation, targets: readonly [Target, ...Target
   }
   if (file !== undefined) {
     onlyOne(targets);
-    if (file === "-" ? isTerminal(1) : isTerminalFile(file)) {
-      throw new UsageError("the image is binary: name a file with -o FILE, or redirect standard output");
-    }
+    refuseTerminal(file);
   }
   checkMachine(cpu, targets);
   const results = predict(targets, { ...question, cpu });
   for (const result of results) checkWidth(result, question.width);
   if (file !== undefined) writePrediction(results[0] as PredictResult, file, invocation);
-  else if (json) output.json(results.length > 1 ? { images: results.map(plain) } : plain(results[0] as PredictResult));
-  else
-    output.text(
-      results
-        .map((result) => titled(result, targets, output.style.bold) + renderPrediction(result, output.style))
-        .join("\n"),
-    );
+  else showResults(invocation, { results, targets }, renderPrediction, plain);
   return results.every(({ bytes, notMapped }) => bytes !== undefined || notMapped !== undefined) ? 0 : 1;
 }
 
@@ -159,9 +151,19 @@ function checkWidth(
   }
 }
 
-/** Several images stand under their names. */
-function titled({ target }: { readonly target: string }, targets: readonly Target[], bold: (text: string) => string) {
-  return targets.length > 1 ? `${bold(`${target}:`)}\n` : "";
+/** Shows each result: as JSON, one alone as it is, several as `images`; as text, under the names of several targets. */
+function showResults<T extends { readonly target: string }>(
+  { json, output }: Invocation,
+  { results, targets }: { readonly results: readonly T[]; readonly targets: readonly Target[] },
+  render: (result: T, style: Style) => string,
+  data: (result: T) => object = (result) => result,
+): void {
+  if (json) {
+    output.json(results.length > 1 ? { images: results.map(data) } : data(results[0] as T));
+    return;
+  }
+  const title = ({ target }: T) => (targets.length > 1 ? `${output.style.bold(`${target}:`)}\n` : "");
+  output.text(results.map((result) => title(result) + render(result, output.style)).join("\n"));
 }
 
 /** Without the image itself, which -o writes. */
@@ -189,7 +191,7 @@ function writePrediction(result: PredictResult, file: string, { output, json }: 
   else output.remark(`${file}: ${bytes.length} bytes`);
 }
 
-function runInForce({ json, output }: Invocation, targets: readonly [Target, ...Target[]]): number {
+function runInForce(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
   const results = targets.map((target): InForceResult => {
     const read = inForce(target);
     if (read.pristine || (target.kind === "image" && target.kernel && read.sites.length > 0)) {
@@ -199,28 +201,15 @@ function runInForce({ json, output }: Invocation, targets: readonly [Target, ...
     }
     return read;
   });
-  if (json) output.json(results.length > 1 ? { images: results } : (results[0] as object));
-  else
-    output.text(
-      results
-        .map((result) => titled(result, targets, output.style.bold) + renderInForce(result, output.style))
-        .join("\n"),
-    );
+  showResults(invocation, { results, targets }, renderInForce);
   return 0;
 }
 
 function runMatrix(invocation: Invocation, targets: readonly [Target, ...Target[]]): number {
-  const { json, output } = invocation;
   const question = questionOf(invocation);
   const results = matrices(targets, question);
   for (const result of results) if (result.rows.length > 0) checkWidth(result, question.width);
-  if (json) output.json(results.length > 1 ? { images: results } : (results[0] as object));
-  else
-    output.text(
-      results
-        .map((result) => titled(result, targets, output.style.bold) + renderMatrix(result, output.style))
-        .join("\n"),
-    );
+  showResults(invocation, { results, targets }, renderMatrix);
   return 0;
 }
 

@@ -1,4 +1,5 @@
 import type * as Iced from "iced-x86";
+import { joined } from "../../bytes/joined.js";
 
 /** The module `iced-x86`, which is loaded by whoever needs it and handed down. */
 export type IcedModule = typeof Iced;
@@ -180,7 +181,7 @@ export class Assembler {
     } finally {
       encoder.free();
     }
-    return { bytes: concat(parts), labels };
+    return { bytes: joined(parts), labels };
   }
 
   /** Makes an instruction, encodes it and frees it, as nothing else gives back memory of WebAssembly. */
@@ -317,14 +318,4 @@ function branchCode(mnemonic: Branch, long: boolean, bits: 32 | 64): CodeName {
 
 function sameAddresses(one: ReadonlyMap<string, bigint>, other: ReadonlyMap<string, bigint>): boolean {
   return [...one].every(([name, address]) => other.get(name) === address);
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }

@@ -1,5 +1,6 @@
 import { sameBytes } from "../../bytes/equal.js";
 import { hex } from "../../bytes/hex.js";
+import { joined } from "../../bytes/joined.js";
 import type { Instruction } from "../../isa/instruction.js";
 import { ALIGNING_STEPS, align, type Match } from "./align.js";
 import type { Block, ImageCode, Unit } from "./blocks.js";
@@ -347,16 +348,6 @@ function siteState(unit: Unit, block: Block, normal: Normalizer, texts: Texts): 
     ...(inForce && { alternative: inForce.index }),
     text: unit.instructions.map((one) => texts.line(one, block).text.replace(/ +/g, " ")).join("; "),
   };
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /** For each pair of blocks, the others that its code names, in either image. */
