@@ -38,7 +38,7 @@ export function writeWhole(path: string, bytes: Uint8Array): void {
 }
 
 /** Whether what stands under a name is a terminal. */
-export function isTerminalFile(path: string): boolean {
+function isTerminalFile(path: string): boolean {
   let descriptor: number;
   try {
     // Only a device is opened: whoever reads a FIFO would take our closing it for the end.
