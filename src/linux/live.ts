@@ -14,6 +14,20 @@ export interface ProcessState {
   readonly kernelThread: boolean;
 }
 
+/** Where the kernel has a process's code, data, heap, arguments and environment; fields of /proc/PID/stat (proc(5)). */
+export interface MemoryLayout {
+  readonly startCode: bigint;
+  readonly endCode: bigint;
+  readonly startStack: bigint;
+  readonly startData: bigint;
+  readonly endData: bigint;
+  readonly startBrk: bigint;
+  readonly argStart: bigint;
+  readonly argEnd: bigint;
+  readonly envStart: bigint;
+  readonly envEnd: bigint;
+}
+
 /** Byte order of this machine, and so of all its processes. */
 export const hostLittleEndian = endianness() === "LE";
 
@@ -91,17 +105,39 @@ export class LiveProcess implements ProcessView {
     return new TextDecoder("utf-8").decode(this.#read(file));
   }
 
-  /** Who this is. Readable by everyone unless /proc hides it. */
-  state(): ProcessState {
+  /** The name in /proc/PID/stat, and what comes behind it: the state, which proc(5) has as field 3, is the first. */
+  #stat(): { readonly comm: string; readonly fields: readonly string[] } {
     // 4321 (name (x) y) S 1 4321 … : the name may hold parentheses and spaces; the last `)` ends it.
     const stat = this.#text("stat");
-    const open = stat.indexOf("(");
     const close = stat.lastIndexOf(")");
-    const fields = stat.slice(close + 2).split(" ");
+    return { comm: stat.slice(stat.indexOf("(") + 1, close), fields: stat.slice(close + 2).split(" ") };
+  }
+
+  /** Where its parts lie; zeros where this process may not know. */
+  memoryLayout(): MemoryLayout {
+    const { fields } = this.#stat();
+    const field = (number: number): bigint => BigInt(fields[number - 3] ?? 0);
+    return {
+      startCode: field(26),
+      endCode: field(27),
+      startStack: field(28),
+      startData: field(45),
+      endData: field(46),
+      startBrk: field(47),
+      argStart: field(48),
+      argEnd: field(49),
+      envStart: field(50),
+      envEnd: field(51),
+    };
+  }
+
+  /** Who this is. Readable by everyone unless /proc hides it. */
+  state(): ProcessState {
+    const { comm, fields } = this.#stat();
     const tgid = /^Tgid:\s+(\d+)$/m.exec(this.#text("status"))?.[1];
     return {
       pid: this.pid,
-      comm: stat.slice(open + 1, close),
+      comm,
       state: fields[0] ?? "?",
       tgid: tgid === undefined ? this.pid : Number(tgid),
       kernelThread: (Number(fields[6]) & PF_KTHREAD) !== 0,

@@ -1,4 +1,5 @@
 import { hex } from "../bytes/hex.js";
+import { Writer } from "../bytes/writer.js";
 import { AT_SYSINFO, AT_SYSINFO_EHDR, type AuxvEntry, auxvValue, auxvWordSize, parseAuxv } from "../linux/auxv.js";
 import type { LiveProcess } from "../linux/live.js";
 import { type Mapping, mappingAt, parseMaps } from "../linux/maps.js";
@@ -11,9 +12,9 @@ export const AT_IGNORE = 1;
 
 /** A system call that a held program is made to do, by its number in either ABI. */
 const CALLS = {
-  x86_64: { mmap: 9, mprotect: 10, mremap: 25 },
+  x86_64: { open: 2, close: 3, mmap: 9, mprotect: 10, brk: 12, mremap: 25, prctl: 157 },
   // The mmap of i386 takes its arguments in memory; mmap2 counts the file's offset in pages.
-  i386: { mmap: 192, mprotect: 125, mremap: 163 },
+  i386: { open: 5, close: 6, brk: 45, mprotect: 125, mremap: 163, prctl: 172, mmap: 192 },
 } as const;
 
 /** The registers that have the arguments. */
@@ -27,6 +28,13 @@ const GATES = { x86_64: [0x0f, 0x05], i386: [0xcd, 0x80] } as const;
 
 /** The selector of the code segment of 64-bit programs (arch/x86/include/asm/segment.h). */
 const USER_CS_64 = 0x33n;
+
+/** Lets a program replace the kernel's record of it, its auxiliary vector among it (include/uapi/linux/prctl.h). */
+const PR_SET_MM = 35;
+const PR_SET_MM_MAP = 14;
+
+/** How far below a new program's stack pointer something is put for a while: nothing lies there yet. */
+const BELOW_STACK = 4096n;
 
 /** The kernel gives arguments and environment at most 6 MiB, pointers included. */
 const MAX_INITIAL_STACK = 1n << 24n;
@@ -46,6 +54,7 @@ export class HeldProgram {
   readonly #tracer: Tracer;
   readonly #process: LiveProcess;
   readonly #wordSize: 4 | 8;
+  readonly #stack: bigint;
   readonly #auxvAddress: bigint;
   /** As they are to be when the program runs; known when it has left the kernel. */
   #registers: Registers | undefined;
@@ -53,6 +62,7 @@ export class HeldProgram {
   private constructor(tracer: Tracer, process: LiveProcess, { cs, rsp }: Registers) {
     this.#tracer = tracer;
     this.#process = process;
+    this.#stack = rsp;
     const record = process.auxvBytes();
     const wordSize = auxvWordSize(record, true);
     this.abi = cs === USER_CS_64 ? "x86_64" : "i386";
@@ -73,6 +83,11 @@ export class HeldProgram {
     if (recorded.length !== this.auxv.length || !this.auxv.every(same)) {
       throw new RunError(`what lies at ${hex(this.#auxvAddress)} is not the vector that the kernel recorded`);
     }
+  }
+
+  /** What a clock shows now, by its id, in nanoseconds; `undefined` for one that this kernel has not. */
+  clock(id: number): Promise<bigint | undefined> {
+    return this.#tracer.clock(id);
   }
 
   /** Looks at a program that its tracer has seen executed. */
@@ -121,6 +136,49 @@ export class HeldProgram {
   /** Hides every vDSO from the program: its entries in the vector become such as are passed over. */
   async hideVdso(): Promise<void> {
     for (const tag of [AT_SYSINFO_EHDR, AT_SYSINFO]) await this.replaceEntries(tag, { tag: AT_IGNORE, value: 0n });
+  }
+
+  /**
+   * Makes the kernel's record of the vector (/proc/PID/auxv) say what the program reads on its stack, so that debuggers
+   * find what it was given. Says whether the kernel lets it: one without checkpoint and restore refuses.
+   */
+  async recordVector(): Promise<boolean> {
+    const vector = this.read(this.#auxvAddress, (this.auxv.length + 1) * 2 * this.#wordSize);
+    const layout = this.#process.memoryLayout();
+    const brk = await this.call("brk", [0], "brk");
+    // struct prctl_mm_map as 64-bit kernels have it, which they want of programs of i386 too.
+    const map = new Writer({ littleEndian: true, wordSize: 8 });
+    for (const field of ["startCode", "endCode", "startData", "endData", "startBrk"] as const) map.word(layout[field]);
+    map.word(brk);
+    for (const field of ["startStack", "argStart", "argEnd", "envStart", "envEnd"] as const) map.word(layout[field]);
+    const size = map.length + 8 + 4 + 4;
+    return this.withScratch(size + vector.length, async (address) => {
+      const noFile = 0xffff_ffff;
+      map
+        .word(address + BigInt(size))
+        .u32(vector.length)
+        .u32(noFile)
+        .raw(vector);
+      await this.write(address, map.finish());
+      try {
+        await this.call("prctl", [PR_SET_MM, PR_SET_MM_MAP, address, size, 0], "the record cannot be replaced");
+        return true;
+      } catch (error) {
+        if (error instanceof RunError) return false;
+        throw error;
+      }
+    });
+  }
+
+  /** Lends bytes below the program's stack, which are zero again when `use` is done. */
+  async withScratch<T>(size: number, use: (address: bigint) => Promise<T>): Promise<T> {
+    const address = (this.#stack - BELOW_STACK) & -16n;
+    if (size > BELOW_STACK) throw new RangeError(`${size} bytes are too many to be lent`);
+    try {
+      return await use(address);
+    } finally {
+      await this.write(address, new Uint8Array(Math.ceil(size / 8) * 8));
+    }
   }
 
   /** Lets the program make a system call of its own ABI; gives the result, or throws {@link RunError} with `what`. */

@@ -1,28 +1,13 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { type Agent, AgentError, type AgentExit, startAgent } from "../agent/live.js";
 import { REPLY_FD, REQUEST_FD } from "../agent/protocol.js";
-import type { Decoder } from "../isa/instruction.js";
 import { LiveProcess } from "../linux/live.js";
 import { describeErrno, ENOENT, ENOEXEC } from "./errno.js";
 import { CANNOT_EXECUTE, NOT_FOUND, RunError } from "./error.js";
+import { applyGate, type Gate } from "./gate.js";
 import { HeldProgram } from "./held-program.js";
-import { placeImage, type ReplacementImage, relocateVdso } from "./place.js";
 import { findProgram, type Program } from "./program.js";
 import { Tracer } from "./tracer.js";
-
-/** What a program gets in place of what the kernel gives it. */
-export type Gate =
-  /** No vDSO: all its calls are system calls. */
-  | { readonly kind: "none" }
-  /** Another image; `base` is where. The decoder is one for its ABI. */
-  | {
-      readonly kind: "image";
-      readonly replacement: ReplacementImage;
-      readonly decoder: Decoder;
-      readonly base?: bigint;
-    }
-  /** The kernel's own, elsewhere. */
-  | { readonly kind: "moved"; readonly base: bigint };
 
 /** A program to be started. */
 export interface RunRequest {
@@ -211,15 +196,4 @@ async function refuseCapabilities(target: Agent, { path }: Program): Promise<voi
     `${path}: its file gives it capabilities, which the kernel would withhold from a program that is traced`,
     CANNOT_EXECUTE,
   );
-}
-
-async function applyGate(program: HeldProgram, gate: Gate): Promise<void> {
-  switch (gate.kind) {
-    case "none":
-      return program.hideVdso();
-    case "image":
-      return placeImage(program, gate.replacement, { base: gate.base, decoder: gate.decoder });
-    case "moved":
-      return relocateVdso(program, gate.base);
-  }
 }

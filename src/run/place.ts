@@ -86,6 +86,84 @@ export async function placeImage(
   await announce(program, image, at);
 }
 
+/** Memory that the gate of a program writes and another process reads: a file, of which a program can map all. */
+export interface SharedTable {
+  /** As the program can open it for reading and writing. */
+  readonly path: string;
+  readonly size: number;
+}
+
+/** An image that is made when a program is there to have it. */
+export interface MadeImage {
+  /** Whether it takes the place of the kernel's own, whose functions are then gone; else it is mapped beside. */
+  readonly over: boolean;
+  /** Where it is to lie when it is mapped beside. */
+  readonly base?: bigint;
+  /** Memory that is to be mapped for it. */
+  readonly table?: SharedTable;
+  /** Makes it; it may lie anywhere, and reads no data before itself. Whatever it throws ends the program. */
+  make(place: MadePlace): Promise<Uint8Array>;
+}
+
+/** What an image is made for. */
+export interface MadePlace {
+  /** The kernel's own image, as the program has it, and where it stays. */
+  readonly own: VdsoImage;
+  readonly ownBase: bigint;
+  /** Bytes that an image has which takes the place of the kernel's own. */
+  readonly ownSize: number;
+  /** Where the table was mapped. */
+  readonly table?: bigint;
+  /** What a clock shows now, by its id, in nanoseconds; `undefined` for one that this kernel has not. */
+  clock(id: number): Promise<bigint | undefined>;
+}
+
+/** Has an image made for a held program, and gives it to it. */
+export async function placeMade(program: HeldProgram, made: MadeImage): Promise<void> {
+  requireAnnounced(program);
+  const location = locate(program);
+  const own = runningImage(program, location);
+  const table = made.table && (await mapTable(program, made.table));
+  const bytes = await made.make({
+    own,
+    ownBase: location.base,
+    ownSize: location.size,
+    ...(table !== undefined && { table }),
+    clock: (id) => program.clock(id),
+  });
+  const image = parseImage(bytes);
+  if (image.abi !== program.abi) throw new RunError(`the image is of ${image.abi}, the program of ${program.abi}`);
+  if (!made.over) return announce(program, image, await mapImage(program, image, made.base));
+  if (bytes.length !== location.size) {
+    throw new RunError(
+      `the image has ${bytes.length} bytes, and the kernel's own, which it replaces, ${location.size}`,
+    );
+  }
+  await program.write(location.base, bytes);
+  await announce(program, image, location.base);
+}
+
+const O_RDWR = 2;
+const MAP_SHARED = 1;
+
+/** Maps a table into a held program; gives the address. */
+async function mapTable(program: HeldProgram, { path, size }: SharedTable): Promise<bigint> {
+  const name = new TextEncoder().encode(`${path}\0`);
+  const words = new Uint8Array(Math.ceil(name.length / 8) * 8);
+  words.set(name);
+  const fd = await program.withScratch(words.length, async (address) => {
+    await program.write(address, words);
+    return program.call("open", [address, O_RDWR], `the program cannot open ${path}`);
+  });
+  const at = await program.call(
+    "mmap",
+    [0, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0],
+    `the program cannot map ${path}`,
+  );
+  await program.call("close", [fd], `the program cannot close ${path}`);
+  return at;
+}
+
 /** Moves the kernel's own vDSO, with the data that it reads, so that its image starts at `base`. */
 export async function relocateVdso(program: HeldProgram, base: bigint): Promise<void> {
   requireAnnounced(program);

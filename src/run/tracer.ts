@@ -4,7 +4,7 @@ import { describeErrno, EINTR, EPERM } from "./errno.js";
 import { RunError } from "./error.js";
 
 /** System calls that the tracing agent makes (x86-64). */
-const SYS = { mmap: 9, wait4: 61, kill: 62, ptrace: 101, prlimit64: 302 } as const;
+const SYS = { mmap: 9, wait4: 61, kill: 62, ptrace: 101, clock_gettime: 228, prlimit64: 302 } as const;
 
 /** Requests of ptrace(2) and what goes with them; include/uapi/linux/ptrace.h. */
 const PTRACE = {
@@ -144,6 +144,14 @@ export class Tracer {
   async detach(): Promise<void> {
     for (const signal of this.#kept) await this.#agent.call(SYS.kill, this.#pid, signal);
     await this.#ptrace(PTRACE.DETACH, 0, 0);
+  }
+
+  /** What a clock shows now, by its id, in nanoseconds; `undefined` for one that this kernel has not. */
+  async clock(id: number): Promise<bigint | undefined> {
+    const result = await this.#agent.call(SYS.clock_gettime, id, this.#scratch);
+    if (result < 0n) return undefined;
+    const time = this.#readScratch(16);
+    return time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
   }
 
   /** Takes from this process (not from those started before) the right to leave a core file. */

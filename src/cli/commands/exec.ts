@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { RunError } from "../../run/error.js";
-import { type Gate, type Running, type RunRequest, startProgram } from "../../run/live.js";
+import type { Gate } from "../../run/gate.js";
+import { type Running, type RunRequest, startProgram } from "../../run/live.js";
 import { replacementImage } from "../../run/place.js";
 import { resolveTarget } from "../../targets/resolve.js";
 import { type Command, type Invocation, isExpected, UsageError } from "../command.js";
