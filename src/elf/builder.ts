@@ -49,6 +49,8 @@ export interface ElfPlan {
   readonly base?: bigint;
   /** Name of the section at whose start the program is entered. */
   readonly entry?: string;
+  /** Bytes from there to where it is entered; 0 unless said. */
+  readonly entryOffset?: number;
   readonly sections: readonly SectionPlan[];
   readonly segments: readonly SegmentPlan[];
   /** Whether the file is to have section headers (and their names, in a last section `.shstrtab`). */
@@ -83,7 +85,7 @@ export function buildElf(plan: ElfPlan): Uint8Array {
   const out = new Writer({ littleEndian: plan.littleEndian ?? true, wordSize: plan.class === 64 ? 8 : 4 });
   const shoff = plan.sectionHeaders ? Math.ceil(end / out.wordSize) * out.wordSize : 0;
   writeHeader(out, plan, {
-    entry: plan.entry === undefined ? 0n : layout.addressOf(plan.entry),
+    entry: plan.entry === undefined ? 0n : layout.addressOf(plan.entry) + BigInt(plan.entryOffset ?? 0),
     shoff,
     shnum: plan.sectionHeaders ? placed.length + 1 : 0,
   });

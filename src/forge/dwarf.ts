@@ -6,11 +6,15 @@ export const I386_REGISTERS = { eax: 0, ecx: 1, edx: 2, ebx: 3, esp: 4, ebp: 5, 
 /** A register of i386 code that unwind tables know. */
 export type I386Register = keyof typeof I386_REGISTERS;
 
-/** Numbers of the two registers that x86-64 tables need here. Source: psABI for x86-64, "DWARF Register Number Mapping". */
-export const X86_64_REGISTERS = { rsp: 7, rip: 16 } as const;
+/** Numbers of the registers that x86-64 tables need here. Source: psABI for x86-64, "DWARF Register Number Mapping". */
+export const X86_64_REGISTERS = { rbx: 3, rsp: 7, rip: 16 } as const;
+
+/** A register of x86-64 code that unwind tables know. */
+export type X86_64Register = keyof typeof X86_64_REGISTERS;
 
 const DW_CFA_ADVANCE_LOC = 0x40;
 const DW_CFA_ADVANCE_LOC1 = 0x02;
+const DW_CFA_ADVANCE_LOC2 = 0x03;
 const DW_CFA_OFFSET = 0x80;
 const DW_CFA_RESTORE = 0xc0;
 const DW_CFA_DEF_CFA = 0x0c;
@@ -30,11 +34,12 @@ export class FrameInstructions {
     return this.#out.finish();
   }
 
-  /** What follows is so from `count` bytes of code later on. Throws `RangeError` beyond one byte's reach. */
+  /** What follows is so from `count` bytes of code later on. Throws `RangeError` beyond two bytes' reach. */
   advance(count: number): this {
-    if (count < 0 || count > 0xff) throw new RangeError(`cannot advance by ${count} bytes of code`);
+    if (count < 0 || count > 0xffff) throw new RangeError(`cannot advance by ${count} bytes of code`);
     if (count < 0x40) this.#out.u8(DW_CFA_ADVANCE_LOC | count);
-    else this.#out.u8(DW_CFA_ADVANCE_LOC1).u8(count);
+    else if (count <= 0xff) this.#out.u8(DW_CFA_ADVANCE_LOC1).u8(count);
+    else this.#out.u8(DW_CFA_ADVANCE_LOC2).u16(count);
     return this;
   }
 

@@ -1,11 +1,23 @@
 import { Writer } from "../bytes/writer.js";
 import { buildElf, type ElfLayout, type SectionPlan, type SegmentPlan } from "../elf/builder.js";
 import * as C from "../elf/constants.js";
-import { Assembler, type IcedModule } from "../isa/x86/assembler.js";
+import { RECORD_SIZE } from "../elf/header.js";
+import type { IcedModule } from "../isa/x86/assembler.js";
 import { usualSoname } from "../vdso/abi.js";
 import type { Mechanism } from "../vdso/gate.js";
-import { assembleText, type ForgedFunction, type FunctionPlan } from "./code.js";
-import { HISTORICAL_ALIGNMENT, historicalFunctions, i386Functions } from "./i386.js";
+import type { ClockPlan } from "./clock.js";
+import { changedFunctions32 } from "./clocks-i386.js";
+import { changedFunctions64 } from "./clocks-x86-64.js";
+import { assembleText, type ForgedFunction, type FunctionPlan, measure } from "./code.js";
+import { ForgeError } from "./error.js";
+import {
+  type CounterPlan,
+  callFunctions,
+  gateFunctions,
+  HISTORICAL_ALIGNMENT,
+  LANDING,
+  SIGNAL_RETURNS,
+} from "./i386.js";
 import {
   gnuHashTable,
   inGnuOrder,
@@ -27,23 +39,41 @@ export type ForgePlan = {
   readonly base?: bigint;
   /** LINUX_VERSION_CODE for the `Linux` note, which C libraries may read. */
   readonly kernelVersion: number;
+  /** Clocks that are changed; without, each function of time makes the real system call. */
+  readonly clocks?: ClockPlan;
 } & (
   | { readonly abi: "x86_64" }
-  | { readonly abi: "i386"; readonly entry: Mechanism }
-  /** The image of "What is linux-gate.so.1?", whose entry is by `sysenter` and restarts by a jump. */
-  | { readonly abi: "i386"; readonly historical: true }
+  | ({ readonly abi: "i386"; readonly entry: Mechanism } & GateOptions)
+  /**
+   * The image of "What is linux-gate.so.1?", whose entry is by `sysenter` and restarts by a jump. With counters, with
+   * clocks or in the kernel's place it has that entry, and is laid out as any other.
+   */
+  | ({ readonly abi: "i386"; readonly historical: true } & GateOptions)
 );
+
+/** What else an i386 image may have. */
+interface GateOptions {
+  /** Calls that come through the entry are counted here. */
+  readonly counters?: CounterPlan;
+  /** It is to be written over the kernel's own image. */
+  readonly places?: KernelPlaces;
+}
+
+/** Where the kernel, which keeps to the offsets of its own image, expects what: in bytes from the image's start. */
+export interface KernelPlaces {
+  /** What it returns to, two bytes behind what it restarts calls with. */
+  readonly landing: number;
+  readonly sigreturn: number;
+  readonly rtSigreturn: number;
+  /** Bytes of the mapping, all of which the image is to fill. */
+  readonly size: number;
+}
 
 /** What is needed to make an image, and handed in so that this room stays pure. */
 export interface ForgeTools {
   readonly iced: IcedModule;
   /** SHA-1, for the build-id. */
   sha1(bytes: Uint8Array): Uint8Array;
-}
-
-/** An image cannot be made as it was asked for; the message is for the user. */
-export class ForgeError extends RangeError {
-  override readonly name = "ForgeError";
 }
 
 /** Where the historical image lies: on the last page but one of 32-bit memory. */
@@ -65,9 +95,13 @@ interface Parts {
   readonly symbols: readonly SymbolPlan[];
   readonly versions: readonly string[];
   readonly kernelVersion: number;
+  /** The size of an image at a fixed place, and the sections of it that lie before the code. */
+  readonly placed?: { readonly size: number; readonly first: ReadonlySet<string> };
 }
 
-const ENTRY_POINT = ".text";
+/** Bytes to which the code of a usual image is aligned, and each function in it. */
+const TEXT_ALIGNMENT = 16;
+
 const BUILD_ID_SIZE = 20;
 const NOTE_LINUX_VERSION = 0;
 
@@ -75,13 +109,12 @@ const NOTE_LINUX_VERSION = 0;
  * Makes a vDSO image from nothing: our own code, in an ELF file as the kernel has it.
  *
  * The same plan makes the same bytes. The build-id is the hash of the file that has zeros in its place. Throws
- * `ForgeError` on a base that is no page or leaves no room for the image.
+ * `ForgeError` on a base that is no page or leaves no room for the image, and on what else cannot be made.
  */
 export function forgeImage(plan: ForgePlan, tools: ForgeTools): Uint8Array {
-  const historical = "historical" in plan;
-  const base = plan.base ?? (historical ? HISTORICAL_BASE : 0n);
-  if (base < 0n || base % PAGE !== 0n) throw new ForgeError(`base 0x${base.toString(16)} is no multiple of 0x1000`);
   const parts = makeParts(plan, tools.iced);
+  const base = plan.base ?? (parts.historical ? HISTORICAL_BASE : 0n);
+  if (base < 0n || base % PAGE !== 0n) throw new ForgeError(`base 0x${base.toString(16)} is no multiple of 0x1000`);
   const unnamed = build(parts, base, new Uint8Array(BUILD_ID_SIZE));
   if (base + BigInt(unnamed.length) > END_OF_MEMORY[plan.abi]) {
     throw new ForgeError(`an image at 0x${base.toString(16)} reaches beyond the memory of a program`);
@@ -92,29 +125,86 @@ export function forgeImage(plan: ForgePlan, tools: ForgeTools): Uint8Array {
 }
 
 function makeParts(plan: ForgePlan, iced: IcedModule): Parts {
-  const historical = "historical" in plan;
   const bits = plan.abi === "x86_64" ? 64 : 32;
-  const { text, functions } = assembleText(
-    new Assembler(iced, bits),
-    functionPlans(plan),
-    historical ? HISTORICAL_ALIGNMENT : 16,
-  );
+  const functions = functionPlans(plan);
+  if (plan.abi === "i386" && plan.places) return placedParts(plan, plan.places, functions, iced);
+  const historical = isArticle(plan);
+  const align = historical ? HISTORICAL_ALIGNMENT : TEXT_ALIGNMENT;
+  return partsOf(plan, historical, assembleText(iced, bits, { functions, align }));
+}
+
+/** Whether an image is to be that of the article as a whole: there is no room in it for more. */
+function isArticle(plan: ForgePlan): boolean {
+  return "historical" in plan && !plan.places && !plan.counters && !plan.clocks;
+}
+
+function partsOf(
+  { abi, kernelVersion }: ForgePlan,
+  historical: boolean,
+  { text, functions }: ReturnType<typeof assembleText>,
+): Parts {
   const versions = [...new Set(functions.map(({ plan: { version } }) => version))].sort();
   return {
-    bits,
-    soname: usualSoname(plan.abi),
+    bits: abi === "x86_64" ? 64 : 32,
+    soname: usualSoname(abi),
     historical,
     text,
     functions,
     symbols: historical ? historicalSymbols(functions, versions) : inGnuOrder(globalSymbols(functions, versions)),
     versions,
-    kernelVersion: plan.kernelVersion,
+    kernelVersion,
   };
 }
 
+/** What has fixed places first, behind as many of the tables as there is room for. */
+function placedParts(
+  plan: ForgePlan,
+  places: KernelPlaces,
+  functions: readonly FunctionPlan[],
+  iced: IcedModule,
+): Parts {
+  const [entry] = functions as [FunctionPlan];
+  const inImage = new Map([
+    [entry.name, places.landing - measure(iced, 32, entry, LANDING).at],
+    [SIGNAL_RETURNS.sigreturn, places.sigreturn],
+    [SIGNAL_RETURNS.rt_sigreturn, places.rtSigreturn],
+  ]);
+  const text = (at: ReadonlyMap<string, number>) =>
+    partsOf(plan, false, assembleText(iced, 32, { functions, align: TEXT_ALIGNMENT, places: at }));
+  // Tables do not change in size with the places of the functions.
+  const { first, end } = tablesBefore(text(inImage), Math.min(...inImage.values()));
+  const inText = new Map([...inImage].map(([name, offset]) => [name, offset - end]));
+  return { ...text(inText), placed: { size: places.size, first } };
+}
+
+/** The tables that find room before an offset, and where the code behind them begins. */
+function tablesBefore(parts: Parts, limit: number): { first: ReadonlySet<string>; end: number } {
+  const first = new Set<string>();
+  const record = RECORD_SIZE[parts.bits];
+  let end = record.header + segmentsOf(parts, ".text").length * record.segment;
+  for (const section of usualSections(parts, new Uint8Array(BUILD_ID_SIZE))) {
+    const after = roundedUp(end, section.align ?? 1) + sizeOf(section);
+    if (section.name === ".text" || roundedUp(after, TEXT_ALIGNMENT) > limit) continue;
+    first.add(section.name);
+    end = after;
+  }
+  end = roundedUp(end, TEXT_ALIGNMENT);
+  if (end > limit) throw new ForgeError(`there is no room for the headers before 0x${limit.toString(16)}`);
+  return { first, end };
+}
+
+function roundedUp(value: number, align: number): number {
+  return Math.ceil(value / align) * align;
+}
+
 function functionPlans(plan: ForgePlan): FunctionPlan[] {
-  if (plan.abi === "x86_64") return x86_64Functions();
-  return "historical" in plan ? historicalFunctions() : i386Functions(plan.entry);
+  const { clocks } = plan;
+  if (plan.abi === "x86_64") return clocks ? changedFunctions64(clocks) : x86_64Functions();
+  const { counters, places } = plan;
+  const way = "historical" in plan ? "historical" : plan.entry;
+  const gate = gateFunctions({ way, pad: places !== undefined, ...(counters && { counters }) });
+  if (isArticle(plan)) return gate;
+  return [...gate, ...(clocks ? changedFunctions32(clocks) : callFunctions())];
 }
 
 function globalSymbols(functions: readonly ForgedFunction[], versions: readonly string[]): SymbolPlan[] {
@@ -160,27 +250,46 @@ function historicalSymbols(functions: readonly ForgedFunction[], versions: reado
 
 function build(parts: Parts, base: bigint, buildId: Uint8Array): Uint8Array {
   const wide = parts.bits === 64;
-  const word = wide ? 8 : 4;
   const sections = parts.historical ? historicalSections(parts, buildId) : usualSections(parts, buildId);
+  const { placed } = parts;
+  if (placed) {
+    const rank = ({ name }: SectionPlan): number => (placed.first.has(name) ? 0 : name === ".text" ? 1 : 2);
+    sections.sort((a, b) => rank(a) - rank(b));
+  }
   const last = sections.at(-1) as SectionPlan;
+  const whole = (sectionHeaders: boolean): Uint8Array =>
+    buildElf({
+      class: parts.bits,
+      type: C.ET_DYN,
+      machine: wide ? C.EM_X86_64 : C.EM_386,
+      base,
+      entry: ".text",
+      entryOffset: parts.functions[0]?.start ?? 0,
+      sections,
+      segments: segmentsOf(parts, last.name),
+      sectionHeaders,
+    });
+  const image = whole(true);
+  return placed ? filled(image, placed.size, () => whole(false)) : image;
+}
+
+function segmentsOf({ bits, historical }: Parts, last: string): SegmentPlan[] {
   const segments: SegmentPlan[] = [
-    { type: C.PT_LOAD, flags: C.PF_R | C.PF_X, covers: ["headers", last.name], align: Number(PAGE) },
-    { type: C.PT_DYNAMIC, flags: C.PF_R, covers: [".dynamic", ".dynamic"], align: word },
+    { type: C.PT_LOAD, flags: C.PF_R | C.PF_X, covers: ["headers", last], align: Number(PAGE) },
+    { type: C.PT_DYNAMIC, flags: C.PF_R, covers: [".dynamic", ".dynamic"], align: bits / 8 },
     { type: C.PT_NOTE, flags: C.PF_R, covers: [".note", ".note"], align: 4 },
     { type: C.PT_GNU_EH_FRAME, flags: C.PF_R, covers: [".eh_frame_hdr", ".eh_frame_hdr"], align: 4 },
   ];
   // A C library that loads the file by name takes a missing header for a wish to have an executable stack.
-  if (!parts.historical) segments.push({ type: C.PT_GNU_STACK, flags: C.PF_R | C.PF_W, align: 16 });
-  return buildElf({
-    class: parts.bits,
-    type: C.ET_DYN,
-    machine: wide ? C.EM_X86_64 : C.EM_386,
-    base,
-    entry: ENTRY_POINT,
-    sections,
-    segments,
-    sectionHeaders: true,
-  });
+  if (!historical) segments.push({ type: C.PT_GNU_STACK, flags: C.PF_R | C.PF_W, align: 16 });
+  return segments;
+}
+
+/** An image of a size, without its section headers if it is too large with them. Throws `ForgeError` if it still is. */
+function filled(image: Uint8Array, size: number, bare: () => Uint8Array): Uint8Array {
+  const one = image.length > size ? bare() : image;
+  if (one.length > size) throw new ForgeError(`the image has ${one.length} bytes, and its place ${size}`);
+  return new Writer().raw(one).padTo(size).finish();
 }
 
 function usualSections(parts: Parts, buildId: Uint8Array): SectionPlan[] {
@@ -195,7 +304,7 @@ function usualSections(parts: Parts, buildId: Uint8Array): SectionPlan[] {
     dynamicSection(parts, [[C.DT_GNU_HASH, ".gnu.hash"]]),
     noteSection(parts, buildId),
     ...unwindSections(parts),
-    textSection(parts, 16),
+    textSection(parts, TEXT_ALIGNMENT),
   ];
 }
 

@@ -1,8 +1,12 @@
 import type { Mechanism } from "../vdso/gate.js";
 import type { FunctionCode, FunctionPlan } from "./code.js";
 import { type FrameInstructions, I386_REGISTERS } from "./dwarf.js";
+import { ForgeError } from "./error.js";
 
 const ENTRY = "__kernel_vsyscall";
+
+/** The functions to which signal handlers return. */
+export const SIGNAL_RETURNS = { sigreturn: "__kernel_sigreturn", rt_sigreturn: "__kernel_rt_sigreturn" } as const;
 
 /** Numbers of the system calls that are made. Source: arch/x86/entry/syscalls/syscall_32.tbl. */
 const NUMBERS = {
@@ -28,22 +32,49 @@ const SIGCONTEXT = { edi: 16, esi: 20, ebp: 24, esp: 28, ebx: 32, edx: 36, ecx: 
  */
 const CONTEXT_AT = { sigreturn: 4, rt_sigreturn: 160 } as const;
 
-/** The functions of a present-day i386 image whose entry takes a way into the kernel. */
-export function i386Functions(mechanism: Mechanism): FunctionPlan[] {
+/** How the entry of an image is made. */
+export interface EntryPlan {
+  /** `historical`: as in the image of "What is linux-gate.so.1?". */
+  readonly way: Mechanism | "historical";
+  /** Whether there is to be a landing pad, as the kernel's images have it, whatever the way in. */
+  readonly pad: boolean;
+  readonly counters?: CounterPlan;
+}
+
+/** Where calls are counted by their numbers. */
+export interface CounterPlan {
+  /** Address of the first counter: 64 bits each, little-endian. */
+  readonly table: bigint;
+  /** How many numbers have a counter of their own; one more counter behind these is for all other numbers. */
+  readonly length: number;
+}
+
+/** The entry, and the returns from signals. */
+export function gateFunctions(entry: EntryPlan): FunctionPlan[] {
+  const { counters } = entry;
+  if (counters) checkCounters(counters);
   return [
-    kernel(ENTRY, (code) => writeEntry(code, mechanism)),
+    kernel(ENTRY, (code) => {
+      if (counters) writeCount(code, counters);
+      if (entry.way === "historical") writeHistoricalEntry(code);
+      else writeEntry(code, entry.way, entry.pad);
+    }),
     ...signalReturns(),
+  ];
+}
+
+/** The label of the entry's landing pad. */
+export const LANDING = "landing";
+
+/** The functions of time, each of which makes the system call of its name. */
+export function callFunctions(): FunctionPlan[] {
+  return [
     throughEntry("gettimeofday", 2),
     throughEntry("time", 1),
     throughEntry("clock_gettime", 2),
     throughEntry("clock_gettime64", 2),
     throughEntry("clock_getres", 2),
   ];
-}
-
-/** The functions of the image of "What is linux-gate.so.1?". */
-export function historicalFunctions(): FunctionPlan[] {
-  return [kernel(ENTRY, writeHistoricalEntry), ...signalReturns()];
 }
 
 /** Bytes to which the functions of the historical image are aligned. */
@@ -58,31 +89,69 @@ function kernel(name: string, write: (code: FunctionCode) => void): FunctionPlan
  * image, which takes back %ebp, %edx and %ecx: an entry of any image must have pushed these, in this order. Behind the
  * instruction stands what an interrupted system call is started again with: the kernel goes back two bytes from there.
  */
-function writeEntry(code: FunctionCode, mechanism: Mechanism): void {
-  if (mechanism === "int $0x80") {
+function writeEntry(code: FunctionCode, mechanism: Mechanism, pad: boolean): void {
+  if (mechanism === "int $0x80" && !pad) {
     code.op("Int_imm8", 0x80).op("Retnd");
     return;
   }
   code.push("ecx").push("edx").push("ebp");
   // SYSCALL puts the return address into %ecx; the kernel then finds the second argument in %ebp.
   if (mechanism === "syscall") code.op("Mov_rm32_r32", "ebp", "ecx").op("Syscall");
-  else code.op("Mov_rm32_r32", "ebp", "esp").op("Sysenter");
-  code.op("Int_imm8", 0x80).pop("ebp").pop("edx").pop("ecx").op("Retnd");
+  else if (mechanism === "sysenter") code.op("Mov_rm32_r32", "ebp", "esp").op("Sysenter");
+  code.op("Int_imm8", 0x80);
+  writeLanding(code);
+}
+
+function writeLanding(code: FunctionCode): void {
+  code.label(code.local(LANDING)).pop("ebp").pop("edx").pop("ecx").op("Retnd");
 }
 
 /** How many bytes of `nop` keep the return address of the historical entry where the kernel expects it. */
 const HISTORICAL_NOPS = 7;
 
+/** A present-day kernel, which goes back two bytes from the landing pad too, finds the jump there: it leads back. */
 function writeHistoricalEntry(code: FunctionCode): void {
-  code.push("ecx").push("edx").push("ebp").label("restart").op("Mov_rm32_r32", "ebp", "esp").op("Sysenter");
+  const restart = code.local("restart");
+  code.push("ecx").push("edx").push("ebp").label(restart).op("Mov_rm32_r32", "ebp", "esp").op("Sysenter");
   for (let i = 0; i < HISTORICAL_NOPS; i++) code.op("Nopd");
-  code.branch("jmp", "restart").pop("ebp").pop("edx").pop("ecx").op("Retnd");
+  writeLanding(code.branch("jmp", restart));
+}
+
+const COUNTER_SIZE = 8;
+
+/** Throws `ForgeError` on a table that does not lie in 32-bit memory. */
+function checkCounters({ table, length }: CounterPlan): void {
+  const whole = Number.isSafeInteger(length) && length >= 0;
+  if (!whole || table < 0n || table + BigInt(COUNTER_SIZE * (length + 1)) > 1n << 32n) {
+    throw new ForgeError(`${length} counters at 0x${table.toString(16)} do not lie in 32-bit memory`);
+  }
+}
+
+/** Adds 1 to a counter; nothing but the flags changes. A restarted call does not come by here again. */
+function writeCount(code: FunctionCode, { table, length }: CounterPlan): void {
+  const [beyond, counted] = [code.local("beyond"), code.local("counted")];
+  const add = (counter: Counter): void => {
+    code.lock().op("Add_rm32_imm8", counter, 1).branch("jae", counted);
+    code.lock().op("Add_rm32_imm8", { ...counter, displacement: counter.displacement + 4n }, 1);
+  };
+  code.op(length < 0x80 ? "Cmp_rm32_imm8" : "Cmp_rm32_imm32", "eax", length).branch("jae", beyond);
+  add({ index: "eax", scale: COUNTER_SIZE, displacement: table });
+  code.branch("jmp", counted).label(beyond);
+  add({ displacement: table + BigInt(COUNTER_SIZE * length) });
+  code.label(counted);
+}
+
+/** Memory in which a counter is; the displacement is that of its lower half. */
+interface Counter {
+  readonly index?: "eax";
+  readonly scale?: typeof COUNTER_SIZE;
+  readonly displacement: bigint;
 }
 
 function signalReturns(): FunctionPlan[] {
   return [
     {
-      ...kernel("__kernel_sigreturn", (code) => {
+      ...kernel(SIGNAL_RETURNS.sigreturn, (code) => {
         code.unwind((frame) => interrupted(frame, CONTEXT_AT.sigreturn));
         code.op("Pop_r32", "eax").unwind((frame) => interrupted(frame, CONTEXT_AT.sigreturn - 4));
         code.op("Mov_r32_imm32", "eax", NUMBERS.sigreturn).op("Int_imm8", 0x80);
@@ -90,7 +159,7 @@ function signalReturns(): FunctionPlan[] {
       signal: true,
     },
     {
-      ...kernel("__kernel_rt_sigreturn", (code) => {
+      ...kernel(SIGNAL_RETURNS.rt_sigreturn, (code) => {
         code.unwind((frame) => interrupted(frame, CONTEXT_AT.rt_sigreturn));
         code.op("Mov_r32_imm32", "eax", NUMBERS.rt_sigreturn).op("Int_imm8", 0x80);
       }),

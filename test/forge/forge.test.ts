@@ -8,7 +8,9 @@ import { hexBytes } from "../../src/bytes/hex.js";
 import { Reader } from "../../src/bytes/reader.js";
 import { ElfFile } from "../../src/elf/file.js";
 import { readGnuHash, readSysvHash } from "../../src/elf/hash.js";
-import { ForgeError, type ForgePlan, forgeImage } from "../../src/forge/forge.js";
+import { shownTime } from "../../src/forge/clock.js";
+import { ForgeError } from "../../src/forge/error.js";
+import { type ForgePlan, forgeImage } from "../../src/forge/forge.js";
 import { kernelVersionCode } from "../../src/forge/kernel-version.js";
 import { Code } from "../../src/vdso/code.js";
 import { readGate } from "../../src/vdso/gate.js";
@@ -16,7 +18,7 @@ import { isVdso, parseImage } from "../../src/vdso/image.js";
 import { decoderFor } from "../../src/verbs/decoder.js";
 import { allFacts } from "../../src/verbs/explain.js";
 import { ARTICLE_ENTRY } from "../support/article-image.js";
-import { forged, forgeTools, heard, KINDS, PLANS } from "../support/forged.js";
+import { forged, forgeTools, heard, KINDS, PLACES, PLANS, planOf, SHAPES } from "../support/forged.js";
 import { needs, output } from "../support/referee.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "forge-test-"));
@@ -27,13 +29,13 @@ const elfutils = needs("eu-elflint", "elfutils");
 const hasFile = needs("file", "file");
 
 const fileOf = new Map(
-  KINDS.map((kind) => {
+  [...SHAPES.keys()].map((kind) => {
     const path = join(scratch, `${kind}.dso`);
     writeFileSync(path, forged(kind));
     return [kind, path];
   }),
 );
-const pathOf = (kind: (typeof KINDS)[number]): string => fileOf.get(kind) as string;
+const pathOf = (kind: string): string => fileOf.get(kind) as string;
 
 /** What `objdump -T` lists in the article. */
 const ARTICLE_LISTING = `
@@ -67,7 +69,8 @@ const NAMES = {
 } as const;
 
 describe("a forged image", () => {
-  describe.each(KINDS)("of %s", (kind) => {
+  describe.each([...SHAPES.keys()])("of %s", (kind) => {
+    const { abi } = planOf(kind);
     it.skipIf(!elfutils)("is without fault to eu-elflint", () => {
       expect(heard("eu-elflint", "--gnu-ld", pathOf(kind))).toEqual({ stdout: "No errors\n", stderr: "", status: 0 });
     });
@@ -81,7 +84,7 @@ describe("a forged image", () => {
     it.skipIf(!hasFile)("is a stripped shared object to file", () => {
       const said = output("file", "-b", pathOf(kind)).trim();
       const machine =
-        kind === "x86_64" ? "ELF 64-bit LSB shared object, x86-64" : "ELF 32-bit LSB shared object, Intel 80386";
+        abi === "x86_64" ? "ELF 64-bit LSB shared object, x86-64" : "ELF 32-bit LSB shared object, Intel 80386";
       const buildId = parseImage(forged(kind)).buildId;
       expect(said).toBe(`${machine}, version 1 (SYSV), dynamically linked, BuildID[sha1]=${buildId}, stripped`);
     });
@@ -89,11 +92,11 @@ describe("a forged image", () => {
     it("is a vDSO to the reader of images", () => {
       const image = parseImage(forged(kind));
       expect(isVdso(image.elf)).toBe(true);
-      expect(image.abi).toBe(PLANS[kind].abi);
-      expect(image.soname).toBe(kind === "x86_64" ? "linux-vdso.so.1" : "linux-gate.so.1");
+      expect(image.abi).toBe(abi);
+      expect(image.soname).toBe(abi === "x86_64" ? "linux-vdso.so.1" : "linux-gate.so.1");
       expect(image.kernelVersion?.text).toBe("6.18.44");
       expect(image.linkBase).toBe(kind === "historical" ? 0xffffe000n : 0n);
-      expect(image.loadSize).toBeLessThanOrEqual(4096n);
+      expect(image.loadSize).toBeLessThanOrEqual(kind in PLANS ? 4096n : 8192n);
       expect(image.elf.needed).toEqual([]);
     });
 
@@ -117,7 +120,7 @@ describe("a forged image", () => {
       const tables = elf.sections.filter(({ name }) => name === ".hash" || name === ".gnu.hash");
       expect(tables.map(({ name }) => name)).toEqual(kind === "historical" ? [".hash"] : [".hash", ".gnu.hash"]);
       for (const section of tables) {
-        const reader = new Reader(elf.sectionBytes(section), { wordSize: kind === "x86_64" ? 8 : 4 });
+        const reader = new Reader(elf.sectionBytes(section), { wordSize: abi === "x86_64" ? 8 : 4 });
         const table = section.name === ".hash" ? readSysvHash(reader) : readGnuHash(reader);
         expect(table.symbolCount).toBe(elf.dynamicSymbols.length);
         for (const { name, index } of symbols) expect([...table.candidates(name)]).toContain(index);
@@ -174,19 +177,14 @@ describe("a forged image", () => {
   });
 
   it.skipIf(!needs("gdb", "gdb"))("is disassembled by gdb, function by function", () => {
-    for (const kind of KINDS) {
-      for (const { name, aliases, size } of parseImage(forged(kind)).functions) {
-        const text = output(
-          "gdb",
-          "-nx",
-          "-q",
-          "-batch",
-          "-ex",
-          `info symbol ${name}`,
-          "-ex",
-          `disassemble /r ${name}`,
-          pathOf(kind),
-        );
+    for (const kind of [...KINDS, "x86_64-shifted", "i386-faster", "sysenter-placed-whole"]) {
+      const { functions } = parseImage(forged(kind));
+      const commands = functions.flatMap(({ name }) => [`info symbol ${name}`, `disassemble /r ${name}`]);
+      const said = output("gdb", "-nx", "-q", "-batch", ...commands.flatMap((one) => ["-ex", one]), pathOf(kind));
+      const texts = said.split(/^(?=\w+ .*in section)/m);
+      expect(texts).toHaveLength(functions.length);
+      functions.forEach(({ name, aliases, size }, i) => {
+        const text = texts[i] as string;
         expect(text).toMatch(new RegExp(`^(${[name, ...aliases].join("|")})\\b.* in section \\.text\n`));
         const bytes = text.match(/^ +0x[0-9a-f]+ <\+\d+>:\t[0-9a-f ]+\t/gm) ?? [];
         expect(
@@ -196,7 +194,7 @@ describe("a forged image", () => {
             .match(/\b[0-9a-f]{2}\b/g),
         ).toHaveLength(size);
         expect(text).toContain("End of assembler dump.");
-      }
+      });
     }
   });
 
@@ -207,7 +205,7 @@ describe("a forged image", () => {
   });
 
   it("lies where it is asked to, and nothing else of its code changes", () => {
-    for (const kind of KINDS) {
+    for (const kind of SHAPES.keys()) {
       const here = new ElfFile(forged(kind, 0x40000000n));
       const there = new ElfFile(forged(kind, 0n));
       const text = (elf: ElfFile) =>
@@ -231,14 +229,14 @@ describe("a forged image", () => {
 
   it("is sound with any options", () => {
     const plans = fc.record({
-      kind: fc.constantFrom(...KINDS),
+      kind: fc.constantFrom(...SHAPES.keys()),
       page: fc.integer({ min: 0, max: 0xffffe }),
       kernelVersion: fc.integer({ min: 0, max: 0xffffff }),
     });
     fc.assert(
       fc.property(plans, ({ kind, page, kernelVersion }) => {
         const base = BigInt(page) * 4096n;
-        const image = parseImage(forgeImage({ ...PLANS[kind], base, kernelVersion }, forgeTools));
+        const image = parseImage(forgeImage({ ...planOf(kind), base, kernelVersion }, forgeTools));
         expect(image.linkBase).toBe(base);
         expect(image.kernelVersion?.code).toBe(kernelVersion);
         expect(image.elf.loaderSymbols).toEqual(image.elf.dynamicSymbols);
@@ -252,8 +250,155 @@ describe("a forged image", () => {
   });
 });
 
+/** Bytes of an image at an offset. */
+const bytesAt = (image: Uint8Array, at: number, hexadecimal: string): void => {
+  const length = hexadecimal.length / 2;
+  expect(Buffer.from(image.subarray(at, at + length)).toString("hex")).toBe(hexadecimal);
+};
+
+describe("an image for the kernel's place", () => {
+  it.each([...SHAPES.keys()].filter((kind) => kind.includes("placed")))("has what is returned to there: %s", (kind) => {
+    const image = forged(kind);
+    expect(image).toHaveLength(PLACES.size);
+    const restart = kind.startsWith("historical") ? "ebf3" : "cd80";
+    bytesAt(image, PLACES.landing - 2, `${restart}5d5a59c3`);
+    bytesAt(image, PLACES.sigreturn, "58b877000000cd80");
+    bytesAt(image, PLACES.rtSigreturn, "b8ad000000cd80");
+    const { functions, elf } = parseImage(image);
+    const at = new Map(functions.map(({ name, address }) => [name, Number(address)]));
+    expect(at.get("__kernel_sigreturn")).toBe(PLACES.sigreturn);
+    expect(at.get("__kernel_rt_sigreturn")).toBe(PLACES.rtSigreturn);
+    expect(at.get("__kernel_vsyscall")).toBeLessThan(PLACES.landing - 4);
+    expect(Number(elf.header.e_entry)).toBe(at.get("__kernel_vsyscall"));
+  });
+
+  it("has the kernel's own entry, byte for byte, where it is by sysenter", () => {
+    bytesAt(forged("sysenter-placed"), 0x550, "51525589e50f34cd805d5a59c3");
+    bytesAt(forged("syscall-placed"), 0x550, "51525589cd0f05cd805d5a59c3");
+    bytesAt(forged("int80-placed"), 0x554, "515255cd805d5a59c3");
+    bytesAt(forged("historical-placed"), 0x549, "51525589e50f3490909090909090ebf35d5a59c3");
+  });
+
+  it("is made wherever there is room, and refused elsewhere", () => {
+    const place = fc.integer({ min: 0, max: 0x1fff });
+    const plan = fc.record({
+      kind: fc.constantFrom("int80-placed", "historical-placed", "sysenter-placed-whole"),
+      landing: place,
+      sigreturn: place,
+      rtSigreturn: place,
+      size: fc.constantFrom(0x1000, 0x2000, 0x3000),
+    });
+    let made = 0;
+    fc.assert(
+      fc.property(plan, ({ kind, ...places }) => {
+        let image: Uint8Array;
+        try {
+          image = forgeImage({ ...planOf(kind), places } as ForgePlan, forgeTools);
+        } catch (error) {
+          expect(error).toBeInstanceOf(ForgeError);
+          return;
+        }
+        made += 1;
+        expect(image).toHaveLength(places.size);
+        bytesAt(image, places.landing, "5d5a59c3");
+        bytesAt(image, places.sigreturn, "58b877000000cd80");
+        bytesAt(image, places.rtSigreturn, "b8ad000000cd80");
+        expect(parseImage(image).functions.length).toBeGreaterThan(7);
+      }),
+      { numRuns: 150 },
+    );
+    expect(made).toBeGreaterThan(10);
+  });
+
+  it("has its section headers while there is room for them", () => {
+    const ofSize = (size: number): Uint8Array =>
+      forgeImage({ ...PLANS.sysenter, places: { ...PLACES, size } } as ForgePlan, forgeTools);
+    expect(new ElfFile(ofSize(0x2000)).sections.length).toBeGreaterThan(10);
+    const needed = [...Array(0x2000).keys()].find((size) => {
+      try {
+        return size > 0x500 && size % 16 === 0 && ofSize(size).length === size;
+      } catch {
+        return false;
+      }
+    }) as number;
+    const bare = new ElfFile(ofSize(needed));
+    expect(bare.sections).toEqual([]);
+    expect(bare.lookup("__kernel_vsyscall", "LINUX_2.5")?.st_value).toBe(0x550n);
+    expect(() => ofSize(needed - 16)).toThrow(/^the image has \d+ bytes, and its place \d+$/);
+  });
+});
+
+describe("an image with changed clocks", () => {
+  it("has every name that the kernel's has, and its own entry and returns", () => {
+    for (const [kind, plan] of SHAPES) {
+      if (!plan.clocks) continue;
+      const exported = new ElfFile(forged(kind)).dynamicSymbols
+        .filter(({ type }) => type === 2)
+        .map(({ name }) => name);
+      const own = plan.abi === "i386" ? ["__kernel_rt_sigreturn", "__kernel_sigreturn", "__kernel_vsyscall"] : [];
+      expect(exported.sort()).toEqual([...own, ...plan.clocks.kernel.keys()].sort());
+    }
+  });
+
+  it("has aliases as weak names, and leaves out a kernel's own entry", () => {
+    const kernel = new Map([
+      ["getcpu", 0x1000n],
+      ["__vdso_getcpu", 0x1000n],
+      ["__kernel_vsyscall", 0x2000n],
+    ]);
+    const change = { rate: 0n, clocks: new Map() };
+    const image = forgeImage({ abi: "x86_64", kernelVersion: 0, clocks: { change, kernel } }, forgeTools);
+    const { functions, elf } = parseImage(image);
+    expect(functions.map(({ name, aliases }) => [name, aliases])).toEqual([["__vdso_getcpu", ["getcpu"]]]);
+    expect(elf.lookup("getcpu")?.bind).toBe(2);
+  });
+
+  it("is refused beyond what its arithmetic reaches, and without the functions that it calls", () => {
+    const kernel = new Map([["__vdso_time", 0x1000n]]);
+    const at =
+      (rate: bigint, clock: number, real: bigint, shown: bigint, of = kernel) =>
+      () => {
+        const change = { rate, clocks: new Map([[clock, { real, shown }]]) };
+        return forgeImage(
+          { abi: "i386", entry: "syscall", kernelVersion: 0, clocks: { change, kernel: of } },
+          forgeTools,
+        );
+      };
+    const both = new Map([...kernel, ["__vdso_clock_gettime", 0x2000n]]);
+    expect(at(1n << 48n, 0, (1n << 63n) - 1n, -(1n << 79n), both)).not.toThrow();
+    expect(at((1n << 48n) + 1n, 0, 0n, 0n, both)).toThrow(ForgeError);
+    expect(at(-1n, 0, 0n, 0n, both)).toThrow(/cannot run/);
+    expect(at(1n, 0, 1n << 63n, 0n, both)).toThrow(/cannot have read/);
+    expect(at(1n, 0, 0n, 1n << 79n, both)).toThrow(/cannot show/);
+    expect(at(1n, 0.5, 0n, 0n, both)).toThrow(/no number of a clock/);
+    expect(at(1n, 2 ** 31, 0n, 0n, both)).toThrow(/no number of a clock/);
+    expect(at(1n, 5, 0n, 0n)).toThrow(/the kernel's image has no __vdso_clock_gettime64 and no __vdso_clock_gettime$/);
+  });
+
+  it("is refused counters that do not lie in 32-bit memory", () => {
+    const at = (table: bigint, length: number) => () =>
+      forgeImage({ abi: "i386", entry: "int $0x80", kernelVersion: 0, counters: { table, length } }, forgeTools);
+    expect(at(0xffff_fff8n, 0)).not.toThrow();
+    expect(at(0xffff_fff8n, 1)).toThrow(ForgeError);
+    expect(at(-8n, 1)).toThrow(/do not lie/);
+    expect(at(0n, 1.5)).toThrow(/do not lie/);
+    expect(at(0n, -1)).toThrow(/do not lie/);
+  });
+});
+
+describe("shownTime()", () => {
+  it("is exact, rounds down, and knows only what was changed", () => {
+    const clocks = new Map([[0, { real: 1000n, shown: 5n }]]);
+    expect(shownTime({ rate: 1n << 32n, clocks }, 0, 1700n)).toBe(705n);
+    expect(shownTime({ rate: 1n << 31n, clocks }, 0, 1001n)).toBe(5n);
+    expect(shownTime({ rate: 1n << 31n, clocks }, 0, 999n)).toBe(4n);
+    expect(shownTime({ rate: 0n, clocks }, 0, 999n)).toBe(5n);
+    expect(shownTime({ rate: 1n, clocks }, 1, 999n)).toBeUndefined();
+  });
+});
+
 describe("the entry of a forged image", () => {
-  const gateOf = async (kind: (typeof KINDS)[number]) => {
+  const gateOf = async (kind: string) => {
     const image = parseImage(forged(kind));
     const decoder = await decoderFor(image.abi);
     return decoder && readGate(image, new Code(image.elf, decoder));
@@ -264,6 +409,10 @@ describe("the entry of a forged image", () => {
     ["sysenter", { mechanism: "sysenter", sixthArgument: "stack", restart: "int $0x80", landing: 9n }],
     ["syscall", { mechanism: "syscall", sixthArgument: "stack", restart: "int $0x80", landing: 9n }],
     ["historical", { mechanism: "sysenter", sixthArgument: "stack", restart: "jump", landing: 16n }],
+    ["int80-placed", { mechanism: "int $0x80", sixthArgument: "register" }],
+    ["sysenter-placed", { mechanism: "sysenter", sixthArgument: "stack", restart: "int $0x80", landing: 9n }],
+    ["syscall-placed", { mechanism: "syscall", sixthArgument: "stack", restart: "int $0x80", landing: 9n }],
+    ["historical-placed", { mechanism: "sysenter", sixthArgument: "stack", restart: "jump", landing: 16n }],
   ] as const)("by %s is read as what was asked for", async (kind, expected) => {
     const gate = await gateOf(kind);
     const { landing, ...rest } = { landing: undefined, ...expected };
@@ -293,7 +442,7 @@ describe("the entry of a forged image", () => {
 
 describe.skipIf(!binutils)("the instructions of a forged image", () => {
   /** What objdump disassembles of a function. */
-  const disassembled = (kind: (typeof KINDS)[number], name: string): string[] => {
+  const disassembled = (kind: string, name: string): string[] => {
     const { address, size } = parseImage(forged(kind)).functions.find((one) => one.name === name) ?? {
       address: 0n,
       size: 0,
@@ -330,9 +479,23 @@ describe.skipIf(!binutils)("the instructions of a forged image", () => {
     );
   });
 
-  it.each(["int80", "sysenter", "syscall", "historical"] as const)("return from signals in %s", (kind) => {
-    expect(disassembled(kind, "__kernel_sigreturn")).toEqual(["pop %eax", "mov $0x77,%eax", "int $0x80"]);
-    expect(disassembled(kind, "__kernel_rt_sigreturn")).toEqual(["mov $0xad,%eax", "int $0x80"]);
+  it.each(["int80", "sysenter", "syscall", "historical", "historical-placed-whole"])(
+    "return from signals in %s",
+    (kind) => {
+      expect(disassembled(kind, "__kernel_sigreturn")).toEqual(["pop %eax", "mov $0x77,%eax", "int $0x80"]);
+      expect(disassembled(kind, "__kernel_rt_sigreturn")).toEqual(["mov $0xad,%eax", "int $0x80"]);
+    },
+  );
+
+  it.each(["int80", "sysenter", "syscall", "historical"])("enter by %s behind what counts them", (kind) => {
+    const entry = disassembled(`${kind}-counted`, "__kernel_vsyscall");
+    const counted = [
+      ...["cmp $0x1d8,%eax", "jae", "lock addl $0x1,-0x8400000(,%eax,8)", "jae"],
+      ...["lock addl $0x1,-0x83ffffc(,%eax,8)", "jmp", "lock addl $0x1,0xf7c00ec0", "jae", "lock addl $0x1,0xf7c00ec4"],
+    ];
+    const jumpless = (line: string): string => line.replace(/^(j\w+) .*$/, "$1");
+    expect(entry.slice(0, counted.length).map(jumpless)).toEqual(counted);
+    expect(entry.slice(counted.length).map(jumpless)).toEqual(disassembled(kind, "__kernel_vsyscall").map(jumpless));
   });
 
   it("call the entry from the clock functions of i386", () => {

@@ -1,14 +1,19 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createReadStream, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type ForgePlan, forgeImage, type KernelPlaces } from "../../src/forge/forge.js";
+import { searchKernel } from "../../src/kernel/find.js";
+import { decompress } from "../../src/kernel/load.js";
+import { parseImage, type VdsoImage } from "../../src/vdso/image.js";
 import { boots } from "../support/boot.js";
 import type { CpioEntry } from "../support/cpio.js";
-import { forged, type PLANS } from "../support/forged.js";
+import { forged, forgeTools, PLANS } from "../support/forged.js";
 import { debianKernel, programEntries, runInGuest } from "../support/guest.js";
 import { runs32, Workshop } from "../support/programs.js";
-import { needs } from "../support/referee.js";
+import { needs, output } from "../support/referee.js";
+import { CLOCK_PROGRAM, clockPlan, clockScript, stubs as stubsOf } from "./clock-program.js";
 
 const scratch = mkdtempSync(join(tmpdir(), "forge-native-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
@@ -114,7 +119,11 @@ const GATE = `
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -148,21 +157,39 @@ static void handler(int number) {
 }
 static void write_one(int number) { handled++; write(ends[1], "x", 1); }
 static void set(void *function, unsigned long flags, void *restorer) {
-  struct action action = { function, flags | 0x04000000, restorer, { 0, 0 } };
+  struct action action = { function, flags | (restorer ? 0x04000000 : 0), restorer, { 0, 0 } };
   syscall(SYS_rt_sigaction, SIGALRM, &action, 0, 8);
 }
 static void soon(void) {
   struct itimerval in = { { 0, 0 }, { 0, 30000 } };
   setitimer(ITIMER_REAL, &in, 0);
 }
+/* The C library's own calls, which go by %gs:0x10, go by the new entry too: the one that writes it goes by none. */
+static int write_over(const char *file, char *at) {
+  struct stat status;
+  int from = open(file, O_RDONLY), count;
+  fstat(from, &status);
+  if (mprotect(at, status.st_size, PROT_READ | PROT_WRITE | PROT_EXEC)) return -1;
+  asm volatile("mov %0,%%gs:0x10" : : "r"(entry));
+  asm volatile("int $0x80" : "=a"(count) : "0"(SYS_read), "b"(from), "c"(at), "d"(status.st_size) : "memory");
+  close(from);
+  return count == status.st_size ? mprotect(at, status.st_size, PROT_READ | PROT_EXEC) : -1;
+}
 __attribute__((section("callers"))) int main(int argc, char **argv) {
-  void *image = dlopen(argv[1], RTLD_NOW);
-  if (!image) { puts(dlerror()); return 1; }
-  entry = dlvsym(image, "__kernel_vsyscall", "LINUX_2.5");
-  void *plain = dlvsym(image, "__kernel_sigreturn", "LINUX_2.5");
-  void *with_info = dlvsym(image, "__kernel_rt_sigreturn", "LINUX_2.5");
-  void *warm[1];
+  void *plain = 0, *with_info = 0, *warm[1];
+  // What is loaded for it is loaded before the tables are others than the dynamic linker knows.
   backtrace(warm, 1);
+  if (argc > 2) {
+    char *own = (char *)getauxval(AT_SYSINFO_EHDR);
+    entry = own + strtoul(argv[2], 0, 16);
+    if (write_over(argv[1], own)) { puts("cannot write over the vDSO"); return 1; }
+  } else {
+    void *image = dlopen(argv[1], RTLD_NOW);
+    if (!image) { puts(dlerror()); return 1; }
+    entry = dlvsym(image, "__kernel_vsyscall", "LINUX_2.5");
+    plain = dlvsym(image, "__kernel_sigreturn", "LINUX_2.5");
+    with_info = dlvsym(image, "__kernel_rt_sigreturn", "LINUX_2.5");
+  }
   printf("getpid: %d\\n", enter(SYS_getpid, 0, 0, 0, 0, 0, 0) == getpid());
   int file = open(argv[1], O_RDONLY);
   char *page = (char *)enter(SYS_mmap2, 0, 4096, 1, 2, file, 0);
@@ -192,6 +219,50 @@ __attribute__((section("callers"))) int main(int argc, char **argv) {
 }
 `;
 
+/** Where the counted calls below are counted, and how many numbers have a counter. */
+const TABLE = { table: 0x2000_0000n, length: 450 };
+
+/** Counts calls in two threads, and others whose numbers are none; each call must keep all registers but %eax. */
+const COUNT = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+void *entry;
+int spoilt;
+long kept(long number);
+asm("kept: push %ebx\\n push %esi\\n push %edi\\n push %ebp\\n mov 20(%esp),%eax\\n mov $1,%ebx\\n mov $2,%ecx\\n mov $3,%edx\\n"
+    "mov $4,%esi\\n mov $5,%edi\\n mov $6,%ebp\\n call *entry\\n cmp $1,%ebx\\n jne 1f\\n cmp $2,%ecx\\n jne 1f\\n"
+    "cmp $3,%edx\\n jne 1f\\n cmp $4,%esi\\n jne 1f\\n cmp $5,%edi\\n jne 1f\\n cmp $6,%ebp\\n je 2f\\n"
+    "1: movl $1,spoilt\\n 2: pop %ebp\\n pop %edi\\n pop %esi\\n pop %ebx\\n ret");
+static void *work(void *unused) {
+  for (int i = 0; i < 20000; i++) kept(SYS_getppid);
+  return 0;
+}
+int main(int argc, char **argv) {
+  long long *table = mmap((void *)0x20000000, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  void *image = dlopen(argv[1], RTLD_NOW);
+  if (!image) { puts(dlerror()); return 1; }
+  entry = dlsym(image, "__kernel_vsyscall");
+  table[SYS_getuid] = 0xfffffffeLL;
+  table[450] = 0xffffffffLL;
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) pthread_create(&threads[i], 0, work, 0);
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], 0);
+  for (int i = 0; i < 3; i++) kept(SYS_getuid);
+  long numbers[] = { 449, 450, 451, 100000, 0x7fffffff, -1 };
+  for (int i = 0; i < 6; i++) kept(numbers[i]);
+  int (*time)(long *) = dlsym(image, "__vdso_time");
+  time(0);
+  for (int i = 0; i <= 451; i++) if (table[i]) printf("%d: %lld\\n", i, table[i]);
+  printf("spoilt: %d\\n", spoilt);
+  return 0;
+}
+`;
+
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
@@ -200,13 +271,30 @@ const kernel = narrow ? await debianKernel() : undefined;
 
 /** Ways into the kernel that 32-bit code has under a 64-bit kernel, by processor. Source: arch/x86/entry/vdso/vma.c. */
 const WAYS = [
-  ["Nehalem", ["int80", "sysenter"]],
+  ["Nehalem", ["int80", "sysenter", "historical"]],
   ["EPYC", ["int80", "syscall"]],
 ] as const;
 
+/** Where the kernel's own image of i386 has what the kernel returns to. */
+async function kernelPlaces(path: string): Promise<KernelPlaces> {
+  const { images } = await searchKernel(createReadStream(path), { decompress });
+  const own = images.find(({ image }) => image.abi === "i386")?.image as VdsoImage;
+  const offsetOf = (wanted: string): number =>
+    Number((own.functions.find(({ name }) => name === wanted)?.address ?? 0n) - own.linkBase);
+  return {
+    landing: Buffer.from(own.bytes).indexOf(Buffer.from("cd805d5a59c3", "hex")) + 2,
+    sigreturn: offsetOf("__kernel_sigreturn"),
+    rtSigreturn: offsetOf("__kernel_rt_sigreturn"),
+    size: Math.ceil(Number(own.loadSize) / 4096) * 4096,
+  };
+}
+
 describe.skipIf(!kernel)("a forged image of i386", () => {
   let programs: CpioEntry[];
-  beforeAll(() => {
+  let places: KernelPlaces;
+  let stubs: Map<string, bigint>;
+  beforeAll(async () => {
+    places = await kernelPlaces(kernel as string);
     const clocks = compile("clocks32", CLOCKS, "-m32");
     const gate = compile(
       "gate32",
@@ -217,22 +305,78 @@ describe.skipIf(!kernel)("a forged image of i386", () => {
       "-fasynchronous-unwind-tables",
       "-Wl,--no-as-needed,-lgcc_s",
     );
-    programs = [...programEntries(clocks, "/clocks32"), ...programEntries(gate, "/gate32")];
+    const count = compile("count32", COUNT, "-m32", "-fno-pie", "-no-pie", "-pthread");
+    const changed = compile("changed32", CLOCK_PROGRAM, "-m32", "-fno-pie", "-no-pie", "-fno-omit-frame-pointer");
+    stubs = stubsOf(output("nm", changed));
+    const paths = { clocks, gate, count, changed };
+    programs = Object.entries(paths).flatMap(([name, path]) => programEntries(path, `/${name}32`));
   });
+  const file = (path: string, data: Uint8Array | string): CpioEntry => ({
+    path,
+    mode: 0o100644,
+    data: Buffer.from(data),
+  });
+  const gateLines = [
+    // A file's page, mapped by a call of six arguments, and an error of such a call.
+    ...["getpid: 1", "mmap2: 1", "mmap2 beyond: -9"],
+    // Handlers that returned, and how often the interrupted function and its caller were found above one.
+    ...["sigreturn: 1 1", "rt_sigreturn: 2 2"],
+    ...["restarted: 1 x", "interrupted: -4", "many: 10000", ""],
+  ].join("\n");
+  const countLines = [
+    // The one call of `time`, by the image's own function.
+    "13: 1",
+    `${0x18}: ${0x1_0000_0001}`,
+    ...["64: 40000", "449: 1", `450: ${0x1_0000_0004}`, "spoilt: 0", ""],
+  ].join("\n");
 
   it.each(WAYS)("serves programs on %s, by each way into the kernel that it has", async (cpu, ways) => {
-    const images = ways.map((kind) => ({ path: `${kind}.so`, mode: 0o100644, data: forged(kind) }));
-    const commands = ways.flatMap((kind) => [`/clocks32 /${kind}.so`, `/gate32 /${kind}.so`]);
+    // The arithmetic is the same on every processor.
+    const scripts = cpu === "EPYC" ? (["i386", "i386 before 5.3"] as const) : [];
+    const changed = scripts.map((abi) => {
+      const script = clockScript(abi, 40, 60);
+      const kernel = new Map([...stubs].filter(([name]) => abi === "i386" || name !== "__vdso_clock_gettime64"));
+      const name = (i: number): string => `${abi.replaceAll(" ", "-")}-${i}.so`;
+      const files = script.changes.map((change, i) => {
+        // Every other one is laid out for the kernel's place, in which it need not lie to be called.
+        const plan = { ...clockPlan("i386", change, kernel), ...(i % 2 === 1 && { places }) } as ForgePlan;
+        return file(name(i), forgeImage(plan, forgeTools));
+      });
+      const input = script.commands.flatMap((commands, i) => [`i /${name(i)}`, ...commands]);
+      const inputName = `${abi.replaceAll(" ", "-")}.txt`;
+      files.push(file(inputName, input.map((line) => `${line}\n`).join("")));
+      const stdout = script.expected
+        .flat()
+        .map((line) => `${line}\n`)
+        .join("");
+      return { files, call: { command: `/changed32 < /${inputName}`, stdout } };
+    });
+    const images: CpioEntry[] = [];
+    const calls: { command: string; stdout: string }[] = [];
+    for (const kind of ways) {
+      const counted = forgeImage({ ...PLANS[kind], counters: TABLE } as ForgePlan, forgeTools);
+      const placed = forgeImage({ ...PLANS[kind], places } as ForgePlan, forgeTools);
+      images.push(file(`${kind}.so`, forged(kind)), file(`${kind}-counted.so`, counted));
+      images.push(file(`${kind}-placed.so`, placed));
+      const entry = parseImage(placed).entry?.address.toString(16);
+      if (kind !== "historical")
+        calls.push({ command: `/clocks32 /${kind}.so`, stdout: clockLines("clock_gettime64: 0 near") });
+      calls.push({ command: `/gate32 /${kind}.so`, stdout: gateLines });
+      calls.push({ command: `/gate32 /${kind}-placed.so ${entry}`, stdout: gateLines });
+      calls.push({ command: `/count32 /${kind}-counted.so`, stdout: countLines });
+    }
+    for (const { files, call } of changed) {
+      images.push(...files);
+      calls.push(call);
+    }
+    const commands = calls.map(({ command }) => command);
     const results = await runInGuest(kernel as string, { cpu, entries: [...programs, ...images], commands });
-    const texts = results.map(({ stdout, stderr, status }) => ({ stdout: stdout.toString(), stderr, status }));
-    const gate = [
-      // A file's page, mapped by a call of six arguments, and an error of such a call.
-      ...["getpid: 1", "mmap2: 1", "mmap2 beyond: -9"],
-      // Handlers that returned, and how often the interrupted function and its caller were found above one.
-      ...["sigreturn: 1 1", "rt_sigreturn: 2 2"],
-      ...["restarted: 1 x", "interrupted: -4", "many: 10000", ""],
-    ].join("\n");
-    const expected = [clockLines("clock_gettime64: 0 near"), gate].map((stdout) => ({ stdout, stderr: "", status: 0 }));
-    expect(texts).toEqual(ways.flatMap(() => expected));
+    const texts = results.map(({ stdout, stderr, status }, i) => ({
+      command: commands[i],
+      stdout: stdout.toString(),
+      stderr,
+      status,
+    }));
+    expect(texts).toEqual(calls.map((call) => ({ ...call, stderr: "", status: 0 })));
   });
 });

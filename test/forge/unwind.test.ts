@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { Reader } from "../../src/bytes/reader.js";
 import { FrameInstructions, signed, unsigned } from "../../src/forge/dwarf.js";
 import { parseImage } from "../../src/vdso/image.js";
-import { forged, heard, KINDS } from "../support/forged.js";
+import { forged, heard, planOf, SHAPES } from "../support/forged.js";
 import { imagePath } from "../support/images.js";
 import { needs, output } from "../support/referee.js";
 
@@ -15,9 +15,9 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 const binutils = needs("objdump", "binutils") && needs("readelf", "binutils");
 const elfutils = needs("eu-readelf", "elfutils");
 
-const fileOf = (kind: (typeof KINDS)[number]): string => {
+const fileOf = (kind: string, image: Uint8Array): string => {
   const path = join(scratch, `${kind}.dso`);
-  writeFileSync(path, forged(kind));
+  writeFileSync(path, image);
   return path;
 };
 
@@ -67,33 +67,49 @@ function tables(path: string): Table[] {
   return found;
 }
 
-/** What an instruction's row must be: told from the pushes and pops before it, as objdump disassembles them. */
-function expectedRows(path: string, start: number, end: number, wide: boolean): Map<number, Row> {
-  const range = [`--start-address=${start}`, `--stop-address=${end}`];
+/**
+ * What an instruction's row must be: told from what those before it do to the stack, as objdump disassembles them. What
+ * is behind a return or a jump away finds the stack as the function did.
+ */
+function expectedRows(disassembly: readonly string[], start: number, end: number, wide: boolean): Map<number, Row> {
   const word = wide ? 8 : 4;
-  const stack: string[] = [];
+  /** What lies below the return address: registers, and room without a name. */
+  const stack: { readonly register?: string; readonly size: number }[] = [];
   const expected = new Map<number, Row>();
-  for (const line of output("objdump", "-d", "--no-show-raw-insn", ...range, path).split("\n")) {
-    const [, at, mnemonic, operand] = /^ *([0-9a-f]+):\t(\w+) *%?(\w*)/.exec(line) ?? [];
-    if (at === undefined) continue;
-    const saved = stack.map((register, i) => [register, `c-${(i + 2) * word}`]);
-    const cfa = `${wide ? "rsp" : "esp"}+${(stack.length + 1) * word}`;
-    expected.set(Number.parseInt(at, 16), { CFA: cfa, ...Object.fromEntries(saved), ra: `c-${word}` });
-    if (mnemonic === "push") stack.push(operand as string);
-    if (mnemonic === "pop") expect(stack.pop()).toBe(operand);
+  for (const line of disassembly) {
+    const [, address = "", instruction = ""] = /^ *([0-9a-f]+):\t(.*?) *$/.exec(line) ?? [];
+    const at = Number.parseInt(address, 16);
+    if (!(at >= start && at < end)) continue;
+    let depth = word;
+    const saved: [string, string][] = [];
+    for (const { register, size } of stack) {
+      depth += size;
+      if (register !== undefined) saved.push([register, `c-${depth}`]);
+    }
+    const cfa = `${wide ? "rsp" : "esp"}+${depth}`;
+    expected.set(at, { CFA: cfa, ...Object.fromEntries(saved), ra: `c-${word}` });
+    const [, moved, register] = /^(push|pop) +%(\w+)$/.exec(instruction) ?? [];
+    if (moved === "push") stack.push({ register: register as string, size: word });
+    if (moved === "pop") expect(stack.pop()?.register).toBe(register);
+    const [, change, room = ""] = /^(sub|add) +\$0x([0-9a-f]+),%[er]sp$/.exec(instruction) ?? [];
+    if (change === "sub") stack.push({ size: Number.parseInt(room, 16) });
+    if (change === "add") expect(stack.pop()).toEqual({ size: Number.parseInt(room, 16) });
+    if (/^(ret|jmp +\*)/.test(instruction)) expect(stack).toEqual([]);
   }
   expect(stack).toEqual([]);
   return expected;
 }
 
-describe.each(KINDS)("the unwind tables of %s", (kind) => {
+describe.each([...SHAPES.keys()])("the unwind tables of %s", (kind) => {
+  const wide = planOf(kind).abi === "x86_64";
   const image = parseImage(forged(kind));
+  const path = fileOf(kind, image.bytes);
   const plain = image.functions.filter(({ role }) => role !== "signal return");
   const signals = image.functions.filter(({ role }) => role === "signal return");
 
   it.skipIf(!binutils)("have the right row for every instruction", () => {
-    const path = fileOf(kind);
     const described = tables(path);
+    const disassembly = output("objdump", "-d", "--no-show-raw-insn", path).split("\n");
     expect(described).toHaveLength(image.functions.length);
     let count = 0;
     for (const { address, size } of plain) {
@@ -101,13 +117,13 @@ describe.each(KINDS)("the unwind tables of %s", (kind) => {
       const table = described.find((one) => one.start === start) as Table;
       expect(table.end).toBe(start + size);
       let row: Row | undefined;
-      for (const [at, expected] of expectedRows(path, start, table.end, kind === "x86_64")) {
+      const instructions = expectedRows(disassembly, start, table.end, wide);
+      for (const [at, expected] of instructions) {
         row = table.rows.get(at) ?? row;
         expect({ at, row }).toEqual({ at, row: expected });
         count += 1;
       }
       // No row stands between instructions.
-      const instructions = expectedRows(path, start, table.end, kind === "x86_64");
       for (const at of table.rows.keys()) expect(instructions.has(at)).toBe(true);
     }
     expect(count).toBeGreaterThanOrEqual(plain.length * 2);
@@ -118,27 +134,27 @@ describe.each(KINDS)("the unwind tables of %s", (kind) => {
       expect(plain.every((one) => one.address + BigInt(one.size) < address || one.address > address)).toBe(true);
       expect(image.bytes[Number(address - image.linkBase) - 1]).toBe(0x90);
     }
-    expect(signals).toHaveLength(kind === "x86_64" ? 0 : 2);
+    expect(signals).toHaveLength(wide ? 0 : 2);
   });
 
   if (signals.length > 0) {
     it.skipIf(!binutils)("describe the signal returns as a kernel's own do", () => {
       /** The instructions of the descriptions under `zRS`, without addresses of code. */
-      const ofSignals = (path: string): string[] => {
-        const text = output("readelf", "--debug-dump=frames", "-W", path);
+      const ofSignals = (file: string): string[] => {
+        const text = output("readelf", "--debug-dump=frames", "-W", file);
         const [, ...behind] = text.slice(text.indexOf('"zRS"')).split(/^.* FDE .*$/m);
         return behind.map((one) =>
           (one.match(/DW_CFA_(?!nop).*/g) ?? []).map((line) => line.replace(/ to [0-9a-f]+$/, "")).join("\n"),
         );
       };
-      const ours = ofSignals(fileOf(kind));
+      const ours = ofSignals(path);
       expect(ours).toHaveLength(2);
       expect(ours).toEqual(ofSignals(imagePath("686__qemu32__i386")));
     });
   }
 
   it.skipIf(!elfutils)("are read by eu-readelf without a complaint", () => {
-    const { stdout, stderr, status } = heard("eu-readelf", "--debug-dump=frame", fileOf(kind));
+    const { stdout, stderr, status } = heard("eu-readelf", "--debug-dump=frame", path);
     expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
     expect(stdout).not.toMatch(/invalid|unknown|error/i);
     expect(stdout).toContain(`fde_count:        ${image.functions.length}\n`);
@@ -183,10 +199,13 @@ describe("the encodings of unwind tables", () => {
     expect(signed(188)).toEqual(Uint8Array.of(0xbc, 0x01));
   });
 
-  it("advance by what one byte holds, and refuse more", () => {
+  it("advance by what two bytes hold, and refuse more", () => {
     expect(new FrameInstructions().advance(0x3f).bytes).toEqual(Uint8Array.of(0x7f));
     expect(new FrameInstructions().advance(0x40).bytes).toEqual(Uint8Array.of(2, 0x40));
     expect(new FrameInstructions().advance(0xff).bytes).toEqual(Uint8Array.of(2, 0xff));
-    expect(() => new FrameInstructions().advance(0x100)).toThrow(RangeError);
+    expect(new FrameInstructions().advance(0x102).bytes).toEqual(Uint8Array.of(3, 2, 1));
+    expect(new FrameInstructions().advance(0xffff).bytes).toEqual(Uint8Array.of(3, 0xff, 0xff));
+    expect(() => new FrameInstructions().advance(0x10000)).toThrow(RangeError);
+    expect(() => new FrameInstructions().advance(-1)).toThrow(RangeError);
   });
 });

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { release } from "node:os";
 import { hex } from "../../bytes/hex.js";
-import { ForgeError, type ForgePlan } from "../../forge/forge.js";
+import { ForgeError } from "../../forge/error.js";
+import type { ForgePlan } from "../../forge/forge.js";
 import { kernelVersionCode } from "../../forge/kernel-version.js";
 import { parseAbi } from "../../vdso/abi.js";
 import type { Mechanism } from "../../vdso/gate.js";
