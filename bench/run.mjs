@@ -4,6 +4,7 @@ import { rmSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { allPrograms, library, onAFile, onAProcess, wholeProcesses } from "./article.mjs";
 import { kernelFiles, predictions, verification } from "./choice.mjs";
+import { gates } from "./gates.mjs";
 import { missed, RUNS, scratch } from "./measure.mjs";
 
 console.log(
@@ -18,6 +19,7 @@ try {
   await kernelFiles();
   predictions();
   await verification();
+  gates();
 } finally {
   for (const file of [scratch, `${scratch}.gdb`]) rmSync(file, { force: true });
 }

@@ -141,7 +141,7 @@ function workingFolder(): string[] {
  * written.
  */
 function unnamedFile(folder: string, bytes: Uint8Array): number {
-  const writable = openUnnamed(folder);
+  const writable = openUnnamed(folder, 0o700);
   try {
     writeFileSync(writable, bytes);
     // A file that is open for writing cannot be executed (ETXTBSY): it is opened anew.
@@ -151,18 +151,19 @@ function unnamedFile(folder: string, bytes: Uint8Array): number {
   }
 }
 
-function openUnnamed(folder: string): number {
+/** Opens, for reading and writing, a new file in `folder` that has no name. Throws what the system says. */
+export function openUnnamed(folder: string, mode: number): number {
   // The flag includes O_DIRECTORY, so that a kernel or a file system that does not know it cannot take it for the wish
   // to write to the folder.
   const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
   try {
-    return openSync(folder, O_TMPFILE | constants.O_RDWR, 0o700);
+    return openSync(folder, O_TMPFILE | constants.O_RDWR, mode);
   } catch (error) {
     // Node has ENOTSUP for EOPNOTSUPP, as the two are one number.
     if (!["ENOTSUP", "EISDIR", "EINVAL", "ENOSYS"].includes(errorCode(error))) throw error;
   }
   const path = `${folder}/.linux-gate-agent-${process.pid}-${Math.random().toString(36).slice(2)}`;
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o700);
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, mode);
   unlinkSync(path);
   return fd;
 }

@@ -71,9 +71,24 @@ async function runVerb(entry: VerbEntry, words: readonly string[]): Promise<numb
   return command.run(invocation);
 }
 
+/** `--time -10d` as `--time=-10d`: what begins with a minus and a digit is a value, which the parser would not take. */
+function withNegativeValues(command: Command, words: readonly string[]): string[] {
+  const args: string[] = [];
+  const end = words.indexOf("--");
+  for (const [i, word] of words.entries()) {
+    const before = args.at(-1) ?? "";
+    const option = /^--([a-z-]+)$/.exec(before)?.[1] ?? "";
+    const isValue = /^-\d/.test(word) && command.options[option]?.type === "string" && !(end >= 0 && i > end);
+    if (isValue) args[args.length - 1] = `${before}=${word}`;
+    else args.push(word);
+  }
+  return args;
+}
+
 function parseWords(command: Command, words: readonly string[]) {
   try {
-    return parseArgs({ args: [...words], options: parserOptions(command), allowPositionals: true, strict: true });
+    const args = withNegativeValues(command, words);
+    return parseArgs({ args, options: parserOptions(command), allowPositionals: true, strict: true });
   } catch (error) {
     // The parser's own messages name the option and what is wrong with it, then guess at length what was meant.
     const message = error instanceof Error ? error.message : String(error);

@@ -76,8 +76,13 @@ export class Output {
    * nowhere to say so, and the result does not depend on it.
    */
   remark(text: string): void {
+    this.aside(`linux-gate: ${visible(text)}\n`);
+  }
+
+  /** Writes lines to standard error, for a result whose program has standard output. They may be lost as a remark may. */
+  aside(lines: string): void {
     try {
-      writeAll(2, new TextEncoder().encode(`linux-gate: ${visible(text)}\n`));
+      writeAll(2, new TextEncoder().encode(lines));
     } catch {}
   }
 }

@@ -1,9 +1,15 @@
 import { getSystemErrorMap } from "node:util";
 
-export const ENOENT = 2;
-export const ENOEXEC = 8;
-export const EINTR = 4;
 export const EPERM = 1;
+export const ENOENT = 2;
+export const ESRCH = 3;
+export const EINTR = 4;
+export const ENOEXEC = 8;
+export const ECHILD = 10;
+export const EACCES = 13;
+export const EFAULT = 14;
+export const EBUSY = 16;
+export const EINVAL = 22;
 
 /** What the kernel's negative result means: `no such file or directory (ENOENT)`. */
 export function describeErrno(result: bigint): string {

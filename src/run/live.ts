@@ -1,13 +1,15 @@
-import { closeSync, openSync, writeSync } from "node:fs";
 import { type Agent, AgentError, type AgentExit, startAgent } from "../agent/live.js";
 import { REPLY_FD, REQUEST_FD } from "../agent/protocol.js";
 import { LiveProcess } from "../linux/live.js";
+import { mapMemory, must, writeMemory } from "./agent-memory.js";
 import { describeErrno, ENOENT, ENOEXEC } from "./errno.js";
 import { CANNOT_EXECUTE, NOT_FOUND, RunError } from "./error.js";
+import { type Following, followPrograms, type Remark } from "./follow.js";
 import { applyGate, type Gate } from "./gate.js";
 import { HeldProgram } from "./held-program.js";
+import { type Interception, Listener } from "./intercept.js";
 import { findProgram, type Program } from "./program.js";
-import { Tracer } from "./tracer.js";
+import { type Tracer, TracingAgent } from "./tracer.js";
 
 /** A program to be started. */
 export interface RunRequest {
@@ -19,17 +21,31 @@ export interface RunRequest {
   readonly gate?: Gate;
   /** Whether the kernel is to leave addresses unrandomized, as setarch -R does. */
   readonly fixedAddresses?: boolean;
+  /** Whether the gate is also for what the program executes, and for its children and all that they execute. */
+  readonly follow?: boolean;
+  /** System calls of the program, and of its children, that are answered here. */
+  readonly intercept?: Interception;
+  /** Called when the process is there that becomes the program: keys of the terminal reach it from then on. */
+  readonly onProcess?: () => void;
+  /** Takes what is to be said of followed or answered programs while they run: a line without its end. */
+  readonly onRemark?: Remark;
 }
 
-/** A program that runs, traced by nobody. */
+/** A program that runs: traced by nobody, unless it is followed. */
 export interface Running {
   readonly pid: number;
   /** Resolves when it has ended; until then this process is kept from ending. */
   readonly exited: Promise<AgentExit>;
+  /**
+   * Resolves when nothing more is to be done here for it or what it started: at once, unless programs are followed or
+   * answered; else when all of them have ended, those too that outlive the first. Should this process end before, they
+   * run on, as the kernel makes them from then on; calls that would be answered fail (ENOSYS).
+   */
+  readonly settled: Promise<void>;
 }
 
 /** System calls that the process makes that becomes the program (x86-64). */
-const SYS = { mmap: 9, execve: 59, fcntl: 72, personality: 135, prctl: 157, getxattr: 191 } as const;
+const SYS = { execve: 59, fcntl: 72, personality: 135, prctl: 157, getxattr: 191 } as const;
 
 const ADDR_NO_RANDOMIZE = 0x4_0000n;
 const PERSONALITY_QUERY = 0xffff_ffff;
@@ -47,22 +63,42 @@ const FD_CLOEXEC = 1;
  */
 export async function startProgram(request: RunRequest): Promise<Running> {
   const program = findProgram(request.words[0], variable(request.environment, "PATH"));
-  const { target, tracing } = await startBoth();
-  let tracer: Tracer | undefined;
+  const { target, tracing, listening } = await startAgents(request);
+  request.onProcess?.();
   const live = new LiveProcess(target.pid);
+  const remark = request.onRemark ?? (() => {});
+  let tracingAgent: TracingAgent | undefined;
+  let listener: Listener | undefined;
+  let staying: Promise<void> | undefined;
   try {
     await prepare(target, request);
+    if (request.intercept && listening) {
+      await target.call(SYS.prctl, PR_SET_PTRACER, listening.pid);
+      listener = await Listener.of(target, listening, request.intercept);
+    }
     // Refused where there is no Yama: then nothing needs to be allowed.
     await target.call(SYS.prctl, PR_SET_PTRACER, tracing.pid);
-    tracer = await Tracer.seize(tracing, target.pid);
+    tracingAgent = await TracingAgent.of(tracing);
+    const tracer = await tracingAgent.seize(target.pid);
     await target.call(SYS.prctl, PR_SET_PTRACER, 0);
     await execute(target, program, request, tracer);
     if (request.gate) await applyGate(await HeldProgram.of(tracer, live), request.gate);
-    await tracer.forbidCore(process.pid);
-    await tracer.detach();
-    return { pid: target.pid, exited: target.exited };
+    await tracingAgent.forbidCore(process.pid);
+    if (request.follow) {
+      await tracingAgent.leaveGroup();
+      await tracer.follow();
+      staying = follow(tracingAgent, tracing, {
+        gate: request.gate,
+        writes: request.intercept !== undefined,
+        onRemark: remark,
+      });
+    } else await tracer.detach();
+    const answering = listener && answer(listener, remark);
+    return { pid: target.pid, exited: target.exited, settled: settle(staying, answering) };
   } catch (error) {
     target.kill();
+    listener?.close();
+    await listening?.close();
     // Its end is told to us only when its tracer has seen it, or has ended.
     await tracing.close();
     await target.close();
@@ -72,22 +108,61 @@ export async function startProgram(request: RunRequest): Promise<Running> {
     throw error;
   } finally {
     live.close();
-    tracer?.close();
-    await tracing.close();
+    if (!staying) {
+      tracingAgent?.close();
+      await tracing.close();
+    }
   }
 }
 
-/** Starts the process that becomes the program, and its tracer. */
-async function startBoth(): Promise<{ readonly target: Agent; readonly tracing: Agent }> {
-  const [target, tracing] = await Promise.allSettled([
+/** The processes that it takes to start a program. */
+interface Agents {
+  /** Becomes the program. */
+  readonly target: Agent;
+  /** Traces it. */
+  readonly tracing: Agent;
+  /** Hears of its system calls. */
+  readonly listening: Agent | undefined;
+}
+
+async function startAgents({ intercept }: RunRequest): Promise<Agents> {
+  const all = await Promise.allSettled([
     startAgent("x86_64", { stdio: "inherit" }),
     startAgent("x86_64"),
+    ...(intercept ? [startAgent("x86_64")] : []),
   ]);
-  if (target.status === "fulfilled" && tracing.status === "fulfilled") {
-    return { target: target.value, tracing: tracing.value };
+  const started = all.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  const [target, tracing, listening] = started;
+  if (target && tracing && started.length === all.length) return { target, tracing, listening };
+  for (const one of started) await one.close();
+  throw all.find((one) => one.status === "rejected")?.reason;
+}
+
+/** Follows programs to the end of the last, and lets go of their tracer. */
+async function follow(tracer: TracingAgent, agent: Agent, following: Following): Promise<void> {
+  try {
+    await followPrograms(tracer, following);
+  } catch (error) {
+    following.onRemark(`programs are no longer followed: ${error instanceof Error ? error.message : error}`);
+  } finally {
+    tracer.close();
+    await agent.close();
   }
-  for (const one of [target, tracing]) if (one.status === "fulfilled") await one.value.close();
-  throw [target, tracing].find((one) => one.status === "rejected")?.reason;
+}
+
+/** Answers programs to the end of the last. */
+async function answer(listener: Listener, remark: Remark): Promise<void> {
+  try {
+    await listener.answerAll(remark);
+  } catch (error) {
+    remark(`system calls are no longer answered: ${error instanceof Error ? error.message : error}`);
+  } finally {
+    listener.close();
+  }
+}
+
+async function settle(...all: readonly (Promise<void> | undefined)[]): Promise<void> {
+  await Promise.all(all);
 }
 
 function variable(environment: readonly Uint8Array[], name: string): Uint8Array | undefined {
@@ -105,15 +180,11 @@ async function prepare(target: Agent, { fixedAddresses }: RunRequest): Promise<v
   await must(target.call(SYS.personality, persona | ADDR_NO_RANDOMIZE), "personality");
 }
 
-async function must(call: Promise<bigint>, what: string): Promise<bigint> {
-  const result = await call;
-  if (result < 0n) throw new RunError(`${what} is refused: ${describeErrno(result)}`);
-  return result;
-}
-
 /** Makes the process execute the program; resolves when it has, and its tracer holds it. */
 async function execute(target: Agent, program: Program, request: RunRequest, tracer: Tracer): Promise<void> {
   const executed = tracer.untilExec().then(() => undefined);
+  // Where the program is refused before it is tried, nobody waits for this.
+  executed.catch(() => {});
   const attempt = async (path: Uint8Array, words: readonly Uint8Array[]): Promise<bigint | undefined> => {
     const block = await putStrings(target, path, words, request.environment);
     // Where it succeeds, the call is without an answer until the program has ended.
@@ -156,8 +227,7 @@ async function putStrings(
   const strings = [path, ...words, ...environment];
   const pointersSize = 8 * (words.length + 1 + environment.length + 1);
   const size = strings.reduce((sum, { length }) => sum + length + 1, pointersSize);
-  // PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS.
-  const start = await must(target.call(SYS.mmap, 0, size, 3, 0x22, -1, 0), "memory for the arguments");
+  const start = await mapMemory(target, size, "memory for the arguments");
   const block = Buffer.alloc(size);
   let end = pointersSize;
   const addresses = strings.map((bytes) => {
@@ -173,17 +243,6 @@ async function putStrings(
   });
   writeMemory(target.pid, start, block);
   return { path: pathAddress as bigint, words: start, environment: start + BigInt(8 * (words.length + 1)) };
-}
-
-function writeMemory(pid: number, address: bigint, bytes: Uint8Array): void {
-  const memory = openSync(`/proc/${pid}/mem`, "r+");
-  try {
-    for (let done = 0; done < bytes.length; ) {
-      done += writeSync(memory, bytes, done, bytes.length - done, Number(address) + done);
-    }
-  } finally {
-    closeSync(memory);
-  }
 }
 
 /** Refuses programs to which their file gives capabilities: the kernel would withhold them from one that is traced. */

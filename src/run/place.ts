@@ -6,8 +6,9 @@ import type { Mapping } from "../linux/maps.js";
 import { Code } from "../vdso/code.js";
 import { Budget } from "../vdso/dataflow.js";
 import { functionFacts } from "../vdso/facts.js";
-import { parseImage, type VdsoImage } from "../vdso/image.js";
+import { parseImage, type VdsoFunction, type VdsoImage } from "../vdso/image.js";
 import { locateVdso, type VdsoLocation } from "../vdso/locate.js";
+import { refuseEntry } from "./entry.js";
 import { RunError } from "./error.js";
 import type { HeldProgram } from "./held-program.js";
 
@@ -77,6 +78,7 @@ export async function placeImage(
   if (program.has(AT_SYSINFO) && !image.entry) {
     throw new RunError("the image has no __kernel_vsyscall, which programs of i386 enter the kernel by");
   }
+  refuseEntry(image, runningImage(program, locate(program)));
   let at: bigint;
   if (dataOffsets.length === 0) at = await mapImage(program, image, base);
   else {
@@ -133,6 +135,7 @@ export async function placeMade(program: HeldProgram, made: MadeImage): Promise<
   });
   const image = parseImage(bytes);
   if (image.abi !== program.abi) throw new RunError(`the image is of ${image.abi}, the program of ${program.abi}`);
+  refuseEntry(image, own);
   if (!made.over) return announce(program, image, await mapImage(program, image, made.base));
   if (bytes.length !== location.size) {
     throw new RunError(
@@ -270,6 +273,35 @@ function requireSameReturns(own: VdsoImage, image: VdsoImage): void {
       throw new RunError(`the image has something else where the kernel comes back to, in ${name} at ${hex(address)}`);
     }
   }
+}
+
+/** Where a kernel comes back to in its own image of i386, in bytes from its start. */
+export interface KernelReturns {
+  /** Behind the `int $0x80`, where the fast ways end: `pop %ebp; pop %edx; pop %ecx; ret`. */
+  readonly landing: number;
+  readonly sigreturn: number;
+  readonly rtSigreturn: number;
+}
+
+const LANDING_PAD = [0xcd, 0x80, 0x5d, 0x5a, 0x59, 0xc3];
+
+/** Finds where the kernel comes back to. Throws {@link RunError} where an image has not what every kernel's has. */
+export function kernelReturns(own: VdsoImage): KernelReturns {
+  const find = (name: string): VdsoFunction => {
+    const found = own.functions.find((one) => one.name === name);
+    if (found) return found;
+    throw new RunError(`the kernel's own image has no ${name}`);
+  };
+  const offset = ({ address }: VdsoFunction): number => Number(address - own.linkBase);
+  const entry = find("__kernel_vsyscall");
+  const start = offset(entry);
+  const pad = Buffer.from(own.bytes.subarray(start, start + entry.size)).indexOf(Buffer.from(LANDING_PAD));
+  if (pad < 0) throw new RunError("the kernel's own image has no landing pad, which its fast ways come back to");
+  return {
+    landing: start + pad + 2,
+    sigreturn: offset(find("__kernel_sigreturn")),
+    rtSigreturn: offset(find("__kernel_rt_sigreturn")),
+  };
 }
 
 /** Where two bytes stand one behind the other; -2 where they do not, so that behind them is the start. */

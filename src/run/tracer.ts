@@ -1,26 +1,45 @@
 import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import type { Agent } from "../agent/live.js";
-import { describeErrno, EINTR, EPERM } from "./errno.js";
+import { mapMemory } from "./agent-memory.js";
+import { describeErrno, ECHILD, EINTR, EPERM, ESRCH } from "./errno.js";
 import { RunError } from "./error.js";
 
 /** System calls that the tracing agent makes (x86-64). */
-const SYS = { mmap: 9, wait4: 61, kill: 62, ptrace: 101, clock_gettime: 228, prlimit64: 302 } as const;
+const SYS = {
+  process_vm_writev: 311,
+  wait4: 61,
+  kill: 62,
+  ptrace: 101,
+  setpgid: 109,
+  clock_gettime: 228,
+  prlimit64: 302,
+} as const;
 
 /** Requests of ptrace(2) and what goes with them; include/uapi/linux/ptrace.h. */
 const PTRACE = {
+  PEEKDATA: 2,
   POKEDATA: 5,
   CONT: 7,
   SINGLESTEP: 9,
   GETREGS: 12,
   SETREGS: 13,
   DETACH: 17,
+  SETOPTIONS: 0x4200,
   SEIZE: 0x4206,
   INTERRUPT: 0x4207,
   LISTEN: 0x4208,
 } as const;
-const OPTIONS = 0x10 /* TRACEEXEC */ | 0x100000; /* EXITKILL */
+/** What the tracer is told of a process (PTRACE_O_…). */
+const TRACE_EXEC = 0x10;
+/** Each new process and thread of it is traced from its start, by the same options. */
+const TRACE_CHILDREN = 0x2 | 0x4 | 0x8;
+/** It is killed when its tracer ends. */
+const EXIT_KILL = 0x10_0000;
+/** Events for which a process stops (PTRACE_EVENT_…). */
 const EVENT_EXEC = 4;
 const EVENT_STOP = 128;
+/** In place of the id of a process: any that is traced. */
+const ANY = -1;
 const WALL = 0x4000_0000;
 const SIGTRAP = 5;
 /** SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU. */
@@ -36,47 +55,230 @@ const REGISTERS_SIZE = REGISTERS.length * 8;
 
 export type Registers = Readonly<Record<(typeof REGISTERS)[number], bigint>>;
 
+/** Bytes that are written no slower word for word. */
+const FEW = 16;
+
 /** Size of an instruction by which a program enters the kernel: `syscall`, `int $0x80`. */
 const GATE_SIZE = 2n;
 
+/** How a traced process changed. */
+export interface Change {
+  readonly pid: number;
+  /** It has ended; else it stands still until it is told to go on. */
+  readonly ended: boolean;
+  /** What it was sent, where it stopped for a signal; what stopped it or would have, at an event. */
+  readonly signal: number;
+  /** PTRACE_EVENT_…; 0 where it is stopped by a signal that is on its way to it. */
+  readonly event: number;
+}
+
+/** A process stands still as a stop signal makes it: it is to stay so until it is sent SIGCONT. */
+export function isGroupStop({ event, signal }: Change): boolean {
+  return event === EVENT_STOP && STOP_SIGNALS.includes(signal);
+}
+
+/** A process has executed a program, of which no instruction has run. */
+export function isExec({ event }: Change): boolean {
+  return event === EVENT_EXEC;
+}
+
+/** What the kernel writes to memory of the agent, and reads from there: results that are under way have their own. */
+const SCRATCH = {
+  ...({
+    status: 0,
+    registersIn: 512,
+    registersOut: 1024,
+    clock: 2048,
+    limit: 2064,
+    vectors: 2080,
+    word: 2112,
+  } as const),
+  ...({ bytes: 4096, size: 4096 + 65536 } as const),
+} as const;
+const MAX_PIECE = SCRATCH.size - SCRATCH.bytes;
+
 /**
- * An agent that traces another process, whom it ends should it itself end.
+ * An agent that traces other processes, one or many. It does one thing after the other: while it waits for a change, it
+ * does nothing else.
  *
- * Signals that reach the process while it is held are kept for it. Methods throw {@link RunError} where the process ended
- * or the kernel refuses.
+ * Methods throw {@link RunError} where the kernel refuses.
  */
-export class Tracer {
+export class TracingAgent {
   readonly #agent: Agent;
-  readonly #pid: number;
-  /** Memory of the agent that the kernel writes results to and reads registers from. */
   readonly #scratch: bigint;
   readonly #memory: number;
-  readonly #kept: number[] = [];
 
-  private constructor(agent: Agent, pid: number, scratch: bigint) {
+  private constructor(agent: Agent, scratch: bigint) {
     this.#agent = agent;
-    this.#pid = pid;
     this.#scratch = scratch;
     this.#memory = openSync(`/proc/${agent.pid}/mem`, "r+");
   }
 
-  /** Begins to trace a process, which goes on running; throws {@link RunError} where ptrace is refused. */
-  static async seize(agent: Agent, pid: number): Promise<Tracer> {
-    // PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS.
-    const scratch = await agent.call(SYS.mmap, 0, 4096, 3, 0x22, -1, 0);
-    if (scratch < 0n) throw new RunError(`the tracer gets no memory: ${describeErrno(scratch)}`);
-    const result = await agent.call(SYS.ptrace, PTRACE.SEIZE, pid, 0, OPTIONS);
+  static async of(agent: Agent): Promise<TracingAgent> {
+    return new TracingAgent(agent, await mapMemory(agent, SCRATCH.size, "memory for the tracer"));
+  }
+
+  /**
+   * Begins to trace a process, which goes on running, and which is killed should the agent end. Throws {@link RunError}
+   * where ptrace is refused.
+   */
+  async seize(pid: number): Promise<Tracer> {
+    const result = await this.request(PTRACE.SEIZE, pid, 0, TRACE_EXEC | EXIT_KILL);
     if (result < 0n) throw new RunError(`ptrace is refused: ${whyRefused(pid, result)}`);
-    return new Tracer(agent, pid, scratch);
+    return new Tracer(this, pid);
+  }
+
+  /** For a process that is traced by this already. */
+  tracer(pid: number): Tracer {
+    return new Tracer(this, pid);
+  }
+
+  /** Waits until a process changes, or {@link TracingAgent.waitForAny any} does. */
+  async wait(pid: number): Promise<Change> {
+    const change = await this.#wait(pid);
+    if (typeof change !== "bigint") return change;
+    throw new RunError(`the program cannot be waited for: ${describeErrno(change)}`);
+  }
+
+  /** Waits until any traced process changes; `undefined` when there is none left. */
+  async waitForAny(): Promise<Change | undefined> {
+    const change = await this.#wait(ANY);
+    if (typeof change !== "bigint") return change;
+    if (change === BigInt(-ECHILD)) return undefined;
+    throw new RunError(`programs cannot be waited for: ${describeErrno(change)}`);
+  }
+
+  /** Makes a request of ptrace; gives what the kernel gives. */
+  request(request: number, pid: number, address: number | bigint, data: number | bigint): Promise<bigint> {
+    return this.#agent.call(SYS.ptrace, request, pid, address, data);
+  }
+
+  /** Lets a process that stopped go on as if nobody traced it, with what it was sent. */
+  async resume(change: Change): Promise<void> {
+    const { pid, event, signal } = change;
+    // Where this is refused the process was killed: its end is what is waited for next.
+    if (isGroupStop(change)) await this.request(PTRACE.LISTEN, pid, 0, 0);
+    else await this.request(PTRACE.CONT, pid, 0, event === 0 ? signal : 0);
+  }
+
+  async registers(pid: number): Promise<Registers> {
+    const result = await this.request(PTRACE.GETREGS, pid, 0, this.#scratch + BigInt(SCRATCH.registersOut));
+    if (result < 0n) throw refusal("the program's registers cannot be read", result);
+    const bytes = this.#read(SCRATCH.registersOut, REGISTERS_SIZE);
+    return Object.fromEntries(REGISTERS.map((name, i) => [name, bytes.readBigUInt64LE(i * 8)])) as unknown as Registers;
+  }
+
+  async setRegisters(pid: number, registers: Registers): Promise<void> {
+    const bytes = Buffer.alloc(REGISTERS_SIZE);
+    REGISTERS.forEach((name, i) => {
+      bytes.writeBigUInt64LE(registers[name], i * 8);
+    });
+    this.#write(SCRATCH.registersIn, bytes);
+    const result = await this.request(PTRACE.SETREGS, pid, 0, this.#scratch + BigInt(SCRATCH.registersIn));
+    if (result < 0n) throw refusal("the program's registers cannot be set", result);
+  }
+
+  /** Reads a word of 8 bytes of a process, whatever the protection of the page. */
+  async peek(pid: number, address: bigint): Promise<Uint8Array> {
+    const result = await this.request(PTRACE.PEEKDATA, pid, address, this.#scratch + BigInt(SCRATCH.word));
+    if (result < 0n) throw refusal("the program's memory cannot be read", result);
+    return this.#read(SCRATCH.word, 8);
+  }
+
+  /** Writes to memory of a process, as far as that may write there itself; says whether all was written. */
+  async writeWritable(pid: number, address: bigint, bytes: Uint8Array): Promise<boolean> {
+    const vectors = this.#scratch + BigInt(SCRATCH.vectors);
+    for (let done = 0; done < bytes.length; done += MAX_PIECE) {
+      const piece = bytes.subarray(done, done + MAX_PIECE);
+      // struct iovec of what is read here, and of where it is put.
+      const words = [this.#scratch + BigInt(SCRATCH.bytes), piece.length, address + BigInt(done), piece.length];
+      this.#write(SCRATCH.vectors, Buffer.from(BigUint64Array.from(words, BigInt).buffer));
+      this.#write(SCRATCH.bytes, piece);
+      const written = await this.#agent.call(SYS.process_vm_writev, pid, vectors, 1, vectors + 16n, 1, 0);
+      if (written !== BigInt(piece.length)) return false;
+    }
+    return true;
+  }
+
+  /** Sends a signal to a process; one that has ended does not get it. */
+  async kill(pid: number, signal: number): Promise<void> {
+    await this.#agent.call(SYS.kill, pid, signal);
+  }
+
+  /** What a clock shows now, by its id, in nanoseconds; `undefined` for one that this kernel has not. */
+  async clock(id: number): Promise<bigint | undefined> {
+    const result = await this.#agent.call(SYS.clock_gettime, id, this.#scratch + BigInt(SCRATCH.clock));
+    if (result < 0n) return undefined;
+    const time = this.#read(SCRATCH.clock, 16);
+    return time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
+  }
+
+  /** Takes from a process (not from those started before) the right to leave a core file. */
+  async forbidCore(pid: number): Promise<void> {
+    this.#write(SCRATCH.limit, Buffer.alloc(16));
+    // Where this is refused, there may be a core file too many.
+    await this.#agent.call(SYS.prlimit64, pid, RLIMIT_CORE, this.#scratch + BigInt(SCRATCH.limit), 0);
+  }
+
+  /**
+   * Leaves the process group of this process. What the keys of a terminal send to those in its foreground, to end or to
+   * stop them, is not meant for an agent that stays.
+   */
+  async leaveGroup(): Promise<void> {
+    await this.#agent.call(SYS.setpgid, 0, 0);
+  }
+
+  /** Closes what this process has open. */
+  close(): void {
+    closeSync(this.#memory);
+  }
+
+  async #wait(pid: number): Promise<Change | bigint> {
+    let result: bigint;
+    do {
+      result = await this.#agent.call(SYS.wait4, pid, this.#scratch + BigInt(SCRATCH.status), WALL, 0);
+    } while (result === BigInt(-EINTR));
+    if (result < 0n) return result;
+    const status = this.#read(SCRATCH.status, 4).readUInt32LE(0);
+    const ended = (status & 0xff) !== 0x7f;
+    return { pid: Number(result), ended, signal: (status >>> 8) & 0xff, event: status >>> 16 };
+  }
+
+  #read(offset: number, size: number): Buffer {
+    const bytes = Buffer.alloc(size);
+    readSync(this.#memory, bytes, 0, size, this.#scratch + BigInt(offset));
+    return bytes;
+  }
+
+  #write(offset: number, bytes: Uint8Array): void {
+    writeSync(this.#memory, bytes, 0, bytes.length, Number(this.#scratch) + offset);
+  }
+}
+
+/**
+ * One process that is traced.
+ *
+ * Signals that reach it while it is held are kept for it. Methods throw {@link RunError} where it ended or the kernel
+ * refuses.
+ */
+export class Tracer {
+  readonly pid: number;
+  readonly #agent: TracingAgent;
+  readonly #kept: number[] = [];
+  #registers: Registers | undefined;
+  #changed = false;
+
+  constructor(agent: TracingAgent, pid: number) {
+    this.#agent = agent;
+    this.pid = pid;
   }
 
   /** Waits until the process has executed another program, of which no instruction has run. */
   async untilExec(): Promise<void> {
     for (;;) {
-      const { signal, event } = await this.#wait();
-      if (event === EVENT_EXEC) return;
-      if (event === EVENT_STOP && STOP_SIGNALS.includes(signal)) await this.#ptrace(PTRACE.LISTEN, 0, 0);
-      else await this.#ptrace(PTRACE.CONT, 0, event === 0 ? signal : 0);
+      const change = await this.#wait();
+      if (isExec(change)) return;
+      await this.#agent.resume(change);
     }
   }
 
@@ -85,42 +287,43 @@ export class Tracer {
    * the execve, before it returns, sets the register that has their number.
    */
   async leaveExec(): Promise<void> {
-    await this.#ptrace(PTRACE.INTERRUPT, 0, 0);
-    await this.#ptrace(PTRACE.CONT, 0, 0);
+    let interrupted = this.#ptrace(PTRACE.INTERRUPT, 0, 0);
     for (;;) {
-      const { signal, event } = await this.#wait();
+      // Asked for at once, as are those below: to wait for each answer takes longer than all that is done.
+      const resumed = this.#ptrace(PTRACE.CONT, 0, 0);
+      const all = [interrupted, resumed, this.#wait(), this.#agent.registers(this.pid)] as const;
+      const [, , { signal, event }, registers] = await Promise.all(all);
+      interrupted = Promise.resolve();
+      this.#registers = registers;
       if (event === EVENT_STOP) return;
       if (event === 0) this.#kept.push(signal);
-      await this.#ptrace(PTRACE.CONT, 0, 0);
     }
   }
 
+  /** As they are, or will be when the process runs. */
   async registers(): Promise<Registers> {
-    await this.#ptrace(PTRACE.GETREGS, 0, this.#scratch);
-    const bytes = this.#readScratch(REGISTERS_SIZE);
-    return Object.fromEntries(REGISTERS.map((name, i) => [name, bytes.readBigUInt64LE(i * 8)])) as unknown as Registers;
+    this.#registers ??= await this.#agent.registers(this.pid);
+    return this.#registers;
   }
 
-  async setRegisters(registers: Registers): Promise<void> {
-    const bytes = Buffer.alloc(REGISTERS_SIZE);
-    REGISTERS.forEach((name, i) => {
-      bytes.writeBigUInt64LE(registers[name], i * 8);
-    });
-    writeSync(this.#memory, bytes, 0, bytes.length, Number(this.#scratch));
-    await this.#ptrace(PTRACE.SETREGS, 0, this.#scratch);
+  /** Sets them for when the process is let run. */
+  setRegisters(registers: Registers): void {
+    this.#registers = registers;
+    this.#changed = true;
   }
 
   /**
    * Lets the process execute the one instruction at `gate`, which enters the kernel, with these registers; gives the
-   * result. The registers are left as that left them.
+   * result. What the process runs with later is not that, but what {@link Tracer.setRegisters} says.
    */
   async enterKernel(gate: bigint, registers: Registers): Promise<bigint> {
     // No system call is under way (-1): none is to be restarted.
-    await this.setRegisters({ ...registers, rip: gate, orig_rax: 0xffff_ffff_ffff_ffffn });
+    let ready = this.#agent.setRegisters(this.pid, { ...registers, rip: gate, orig_rax: 0xffff_ffff_ffff_ffffn });
     for (;;) {
-      await this.#ptrace(PTRACE.SINGLESTEP, 0, 0);
-      const { signal, event } = await this.#wait();
-      const { rip, rax } = await this.registers();
+      const stepped = this.#ptrace(PTRACE.SINGLESTEP, 0, 0);
+      const all = [ready, stepped, this.#wait(), this.#agent.registers(this.pid)] as const;
+      const [, , { signal, event }, { rip, rax }] = await Promise.all(all);
+      ready = Promise.resolve();
       if (signal !== SIGTRAP && event === 0) this.#kept.push(signal);
       if (rip === gate + GATE_SIZE) return rax;
       if (rip !== gate || signal === SIGTRAP) {
@@ -134,61 +337,76 @@ export class Tracer {
   /** Writes words of 8 bytes to the process, whatever the protection of the page. */
   async write(address: bigint, bytes: Uint8Array): Promise<void> {
     if (bytes.length % 8 !== 0) throw new RangeError(`${bytes.length} bytes are no words`);
+    const isLong = bytes.length > FEW;
+    if (isLong && (await this.#agent.writeWritable(this.pid, address, bytes))) return;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const words = Array.from({ length: bytes.length / 8 }, (_, i) => view.getBigUint64(i * 8, true));
     // The requests are made all at once: each takes a hundredth of the time that asking for it one by one does.
     await Promise.all(words.map((word, i) => this.#ptrace(PTRACE.POKEDATA, address + BigInt(i * 8), word)));
   }
 
+  /** Reads a word of 8 bytes, as {@link Tracer.write} writes them. */
+  peek(address: bigint): Promise<Uint8Array> {
+    return this.#agent.peek(this.pid, address);
+  }
+
+  /** What a clock shows now; see {@link TracingAgent.clock}. */
+  clock(id: number): Promise<bigint | undefined> {
+    return this.#agent.clock(id);
+  }
+
   /** Lets the process run, traced by nobody, with the signals that were kept for it. */
   async detach(): Promise<void> {
-    for (const signal of this.#kept) await this.#agent.call(SYS.kill, this.#pid, signal);
-    await this.#ptrace(PTRACE.DETACH, 0, 0);
+    await Promise.all([this.#ready(), this.#ptrace(PTRACE.DETACH, 0, 0)]);
   }
 
-  /** What a clock shows now, by its id, in nanoseconds; `undefined` for one that this kernel has not. */
-  async clock(id: number): Promise<bigint | undefined> {
-    const result = await this.#agent.call(SYS.clock_gettime, id, this.#scratch);
-    if (result < 0n) return undefined;
-    const time = this.#readScratch(16);
-    return time.readBigInt64LE(0) * 1_000_000_000n + time.readBigInt64LE(8);
+  /**
+   * Has the process, which is held, killed should the agent end: as long as a program is neither what it was nor what
+   * it is to be.
+   */
+  async guard(): Promise<void> {
+    await this.#ptrace(PTRACE.SETOPTIONS, 0, TRACE_EXEC | TRACE_CHILDREN | EXIT_KILL);
   }
 
-  /** Takes from this process (not from those started before) the right to leave a core file. */
-  async forbidCore(pid: number): Promise<void> {
-    writeSync(this.#memory, Buffer.alloc(16), 0, 16, Number(this.#scratch));
-    // Where this is refused, there may be a core file too many.
-    await this.#agent.call(SYS.prlimit64, pid, RLIMIT_CORE, this.#scratch, 0);
+  /**
+   * Lets the process run, traced with all that it starts, with the signals that were kept for it. Should the agent end,
+   * it runs on.
+   */
+  async follow(): Promise<void> {
+    const ready = this.#ready();
+    const options = this.#ptrace(PTRACE.SETOPTIONS, 0, TRACE_EXEC | TRACE_CHILDREN);
+    await Promise.all([ready, options, this.#ptrace(PTRACE.CONT, 0, 0)]);
   }
 
-  /** Closes what this process has open. */
-  close(): void {
-    closeSync(this.#memory);
+  /** Whether the process is still held: it is not when somebody killed it. */
+  async isHeld(): Promise<boolean> {
+    return (await this.#agent.request(PTRACE.SETOPTIONS, this.pid, 0, TRACE_EXEC | TRACE_CHILDREN | EXIT_KILL)) >= 0n;
+  }
+
+  /** Gives the process its registers, and what was kept for it. */
+  async #ready(): Promise<void> {
+    const set = this.#registers && this.#changed ? this.#agent.setRegisters(this.pid, this.#registers) : undefined;
+    await Promise.all([set, ...this.#kept.splice(0).map((signal) => this.#agent.kill(this.pid, signal))]);
   }
 
   async #ptrace(request: number, address: number | bigint, data: number | bigint): Promise<void> {
-    const result = await this.#agent.call(SYS.ptrace, request, this.#pid, address, data);
-    if (result < 0n) throw new RunError(`ptrace request 0x${request.toString(16)}: ${describeErrno(result)}`);
+    const result = await this.#agent.request(request, this.pid, address, data);
+    if (result < 0n) throw refusal(`ptrace request 0x${request.toString(16)}`, result);
   }
 
   /** Waits until the process stops. */
-  async #wait(): Promise<{ readonly signal: number; readonly event: number }> {
-    let result: bigint;
-    do {
-      result = await this.#agent.call(SYS.wait4, this.#pid, this.#scratch, WALL, 0);
-    } while (result === BigInt(-EINTR));
-    if (result < 0n) throw new RunError(`the program cannot be waited for: ${describeErrno(result)}`);
-    const status = this.#readScratch(4).readUInt32LE(0);
-    const stopped = (status & 0xff) === 0x7f;
-    if (!stopped) throw new RunError("the program ended before it ran");
-    return { signal: (status >>> 8) & 0xff, event: status >>> 16 };
+  async #wait(): Promise<Change> {
+    const change = await this.#agent.wait(this.pid);
+    if (change.ended) throw new RunError(ENDED);
+    return change;
   }
+}
 
-  #readScratch(size: number): Buffer {
-    const bytes = Buffer.alloc(size);
-    readSync(this.#memory, bytes, 0, size, this.#scratch);
-    return bytes;
-  }
+const ENDED = "the program ended before it ran";
+
+/** A process that is held is not found when it was killed. */
+function refusal(what: string, result: bigint): RunError {
+  return new RunError(result === BigInt(-ESRCH) ? ENDED : `${what}: ${describeErrno(result)}`);
 }
 
 function whyRefused(pid: number, result: bigint): string {

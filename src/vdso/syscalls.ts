@@ -1,23 +1,12 @@
+import { I386_SYSCALLS } from "../linux/i386-syscalls.js";
 import type { Abi } from "./abi.js";
 
 /**
- * Numbers of the system calls that a vDSO can fall back to, on the ABIs whose code is decoded.
- *
- * Source: arch/x86/entry/syscalls/syscall_{32,64}.tbl.
+ * Numbers of system calls on the ABIs whose code is decoded: on i386, whose entry is for all of them, all; on x86_64 those
+ * that a vDSO can fall back to (arch/x86/entry/syscalls/syscall_64.tbl).
  */
-const SYSCALLS: Partial<Record<Abi, Readonly<Record<number, string>>>> = {
-  i386: {
-    13: "time",
-    78: "gettimeofday",
-    119: "sigreturn",
-    173: "rt_sigreturn",
-    265: "clock_gettime",
-    266: "clock_getres",
-    318: "getcpu",
-    355: "getrandom",
-    403: "clock_gettime64",
-    406: "clock_getres_time64",
-  },
+const SYSCALLS: Partial<Record<Abi, Readonly<Record<number, string | undefined>>>> = {
+  i386: I386_SYSCALLS,
   x86_64: {
     15: "rt_sigreturn",
     96: "gettimeofday",

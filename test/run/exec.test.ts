@@ -1,50 +1,28 @@
-import { spawn, spawnSync } from "node:child_process";
+import { type SpawnSyncOptions, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Writer } from "../../src/bytes/writer.js";
 import { parseInitialStack } from "../../src/run/initial-stack.js";
 import { parseImage } from "../../src/vdso/image.js";
+import { ExecVerb } from "../support/exec-verb.js";
 import { imagePath } from "../support/images.js";
 import { runsHere } from "../support/native.js";
 import { needs, output } from "../support/referee.js";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "exec-test-"));
-// Where the bundle finds the packages that it loads.
-const bundles = mkdtempSync(join(root, "node_modules/.exec-test-"));
-const bundle = join(bundles, "exec.cjs");
-afterAll(() => {
-  for (const folder of [scratch, bundles]) rmSync(folder, { recursive: true, force: true });
+let verb: ExecVerb;
+let bundle: string;
+beforeAll(async () => {
+  verb = await ExecVerb.bundle();
+  bundle = verb.path;
 });
-
-/** The verb alone, with the words behind it as the program's main file reads them. */
-const entry = `
-  import { parseArgs } from "node:util";
-  import { command } from "./src/cli/commands/exec.ts";
-  import { isExpected, parserOptions } from "./src/cli/command.ts";
-  const { values, positionals } = parseArgs({
-    args: process.argv.slice(2), options: parserOptions(command), allowPositionals: true,
-  });
-  const remark = (text) => process.stderr.write("linux-gate: " + text + "\\n");
-  command
-    .run({
-      positionals,
-      flag: (name) => values[name] === true,
-      text: (name) => (typeof values[name] === "string" ? values[name] : undefined),
-      output: { remark },
-      json: false,
-    })
-    .catch((error) => {
-      remark(isExpected(error) || error.name === "RunError" ? error.message : error.stack);
-      return 2;
-    })
-    .then((status) => { process.exitCode = status; });
-`;
+afterAll(() => {
+  rmSync(scratch, { recursive: true, force: true });
+  verb.remove();
+});
 
 const PROGRAM = `
 #include <stdio.h>
@@ -62,25 +40,8 @@ int main(void) {
 }
 `;
 
-beforeAll(async () => {
-  await build({
-    stdin: { contents: entry, resolveDir: root, loader: "ts" },
-    outfile: bundle,
-    bundle: true,
-    platform: "node",
-    format: "cjs",
-    external: ["iced-x86"],
-    define: { "import.meta.url": "moduleUrl" },
-    banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' },
-    logLevel: "error",
-  });
-});
-
-const exec = (...args: string[]) => execWith({}, ...args);
-function execWith(options: Parameters<typeof spawnSync>[2], ...args: string[]) {
-  const run = spawnSync(process.execPath, [bundle, ...args], { timeout: 10_000, killSignal: "SIGKILL", ...options });
-  return { ...run, text: String(run.stdout), errors: String(run.stderr) };
-}
+const exec = (...args: string[]) => verb.run(...args);
+const execWith = (options: SpawnSyncOptions, ...args: string[]) => verb.runWith(options, ...args);
 
 const compilers = [
   { name: "dynamic", command: "gcc", flags: [], there: needs("gcc", "gcc") },

@@ -1,114 +1,108 @@
 import { readFileSync } from "node:fs";
+import { renderCallCounts } from "../../render/call-counts.js";
 import { RunError } from "../../run/error.js";
-import type { Gate } from "../../run/gate.js";
 import { type Running, type RunRequest, startProgram } from "../../run/live.js";
-import { replacementImage } from "../../run/place.js";
-import { resolveTarget } from "../../targets/resolve.js";
+import type { CallTable } from "../call-table.js";
 import { type Command, type Invocation, isExpected, UsageError } from "../command.js";
-import { quickDecoderFor } from "../decoder.js";
-import { refuseTogether } from "../exclusive.js";
+import { chooseGate, GATE_OPTIONS } from "../gate-options.js";
 import { endBySignal, forwardSignals } from "../signals.js";
-
-const PAGE = 4096n;
 
 export const command: Command = {
   name: "exec",
-  summary: "start a program without a vDSO, or with another one",
-  usage: "[--no-vdso | --vdso TARGET] [--base ADDRESS] [--aslr off] -- PROGRAM [ARGUMENT …]",
+  summary: "start a program without a vDSO, with another one, or with another time",
+  usage: "[OPTIONS] -- PROGRAM [ARGUMENT …]",
   description:
-    "Starts a program whose auxiliary vector tells of no vDSO, so that its clock calls become system calls that strace,\n" +
-    "seccomp and fakers of time see; or of another image; or of the kernel's own at another address. Works for dynamic and\n" +
-    "static programs of x86_64 and i386, whatever language they are written in. The program alone is changed: those that\n" +
-    "it executes in turn get what the kernel gives.\n" +
-    "An image that reads no data is mapped beside the kernel's own. One that does is written over it, which needs the same\n" +
-    "kernel version, size, and data in the same places. What /proc/PID/auxv shows is the kernel's record, which stays as it was.\n" +
+    "Starts a program under another gate: without a vDSO, so that its clock calls become system calls which strace, seccomp\n" +
+    "and fakers of time see; with another image, or the kernel's own elsewhere; with clocks that show another time; or, for\n" +
+    "i386, by another way into the kernel. Works for dynamic and static programs, whatever language they are written in.\n" +
+    "Nothing is preloaded, and nothing stays attached but with --follow.\n" +
+    "\n" +
+    "--time changes what the calendar's clocks show through the vDSO; system calls that bypass it, and times to sleep until,\n" +
+    "are the kernel's. An image that reads no data is mapped beside the kernel's own; one that does is written over it, which\n" +
+    "needs the same kernel version, size, and data in the same places.\n" +
+    "\n" +
     "The program has this one's standard streams, environment, working folder and process group. The exit status is the\n" +
     "program's; after a signal, the same signal ends this. 127: no such program; 126: it cannot be executed; 125: it\n" +
     "cannot be traced or changed, and was ended before it ran.",
   options: {
-    "no-vdso": { type: "boolean", help: "announce no vDSO" },
-    vdso: { type: "string", value: "TARGET", help: "announce this image: a file, or whatever else has one of the ABI" },
-    base: {
-      type: "string",
-      value: "ADDRESS",
-      help: "where the image is to lie, as 0x…; without --vdso, the kernel's own",
-    },
+    ...GATE_OPTIONS,
     aslr: { type: "string", value: "off", help: "do not randomize addresses, as setarch -R" },
   },
   examples: [
     ["linux-gate exec --no-vdso -- date", "date asks the kernel for the time"],
+    ["linux-gate exec --time 2038-01-19T03:14:00Z -- ./server", "how will it take the end of 32-bit time?"],
+    ["linux-gate exec --time +1y --rate 60 --follow -- make check", "a minute a second, for all that make starts"],
     ["linux-gate exec --vdso changed.so -- ./program", "another vDSO"],
+    ["linux-gate exec --entry int80 --count -- ./i386-program", "the old way in, and how often it was taken"],
     ["linux-gate exec --aslr off --base 0x10000000 -- cat /proc/self/maps", "the kernel's own at a fixed address"],
   ],
   arity: [1, Number.POSITIVE_INFINITY],
   run: async (invocation) => {
-    const gate = await gateOf(invocation);
-    const request: RunRequest = {
-      words: programWords(invocation.positionals),
-      environment: ownEnvironment(),
-      ...(gate && { gate }),
-      fixedAddresses: invocation.text("aslr") === "off",
-    };
-    const signals = forwardSignals();
-    let running: Running;
     try {
-      running = await startProgram(request);
+      return await start(invocation);
     } catch (error) {
-      signals.stop();
-      const [signal] = signals.received;
-      // What was to end the program came before there was one.
-      if (signal !== undefined) return endBySignal(signal);
-      if (!isExpected(error) && !(error instanceof RunError)) throw error;
+      if (!(error instanceof RunError)) throw error;
       invocation.output.remark(error.message);
       if (invocation.json) invocation.output.json({ error: error.message });
-      return error instanceof RunError ? error.status : 125;
+      return error.status;
     }
-    signals.to(running.pid);
-    const { code, signal } = await running.exited;
-    signals.stop();
-    return signal === undefined ? (code ?? 128) : endBySignal(signal);
   },
 };
 
-/** What the options ask for; throws {@link UsageError}, {@link RunError} or what `resolveTarget` throws. */
-async function gateOf(invocation: Invocation): Promise<Gate | undefined> {
-  const { flag, text } = invocation;
-  refuseTogether(invocation, "no-vdso", ["vdso", "base"]);
-  const aslr = text("aslr") ?? "off";
+async function start(invocation: Invocation): Promise<number> {
+  const aslr = invocation.text("aslr") ?? "off";
   if (aslr !== "off") throw new UsageError(`--aslr is ${JSON.stringify(aslr)}: off is all that can be asked for`);
-  const base = baseOf(text("base"));
-  if (flag("no-vdso")) return { kind: "none" };
-  const word = text("vdso");
-  if (word === undefined) return base === undefined ? undefined : { kind: "moved", base };
-  const target = await resolveTarget(word);
+  const { gate, calls, follow, intercept } = await chooseGate(invocation);
+  const signals = forwardSignals();
+  const request: RunRequest = {
+    words: programWords(invocation.positionals),
+    environment: ownEnvironment(),
+    ...(gate && { gate }),
+    follow,
+    ...(intercept && { intercept }),
+    onProcess: signals.begun,
+    onRemark: (text) => invocation.output.remark(text),
+    fixedAddresses: invocation.text("aslr") === "off",
+  };
+  let running: Running;
   try {
-    const { image } = target;
-    const decoder = image.abi === "x86_64" || image.abi === "i386" ? await quickDecoderFor(image.abi) : undefined;
-    if (!decoder)
-      throw new UsageError(`${target.name} is an image of ${image.abi}: programs of x86_64 and i386 can be started`);
-    return {
-      kind: "image",
-      replacement: replacementImage(image, decoder),
-      decoder,
-      ...(base !== undefined && { base }),
-    };
-  } finally {
-    await target.close();
+    running = await startProgram(request);
+  } catch (error) {
+    signals.stop();
+    const [signal] = signals.received;
+    // What was to end the program came before there was one.
+    if (signal !== undefined) return endBySignal(signal);
+    if (error instanceof RunError || !isExpected(error)) throw error;
+    throw new RunError(error.message, undefined, { cause: error });
   }
+  signals.to(running.pid);
+  const { code, signal } = await running.exited;
+  // From here on the keys end this command; what the program has started runs on.
+  signals.stop();
+  await running.settled;
+  if (calls) showCalls(calls, invocation);
+  return signal === undefined ? (code ?? 128) : endBySignal(signal);
 }
 
-function baseOf(word: string | undefined): bigint | undefined {
-  if (word === undefined) return undefined;
-  if (!/^0x[0-9a-f]{1,16}$/i.test(word))
-    throw new UsageError(`--base is ${JSON.stringify(word)}, no address as 0x10000000`);
-  const base = BigInt(word);
-  if (base % PAGE !== 0n) throw new UsageError(`--base is ${word}, not the start of a page of ${PAGE} bytes`);
-  return base;
+/** Lists the calls that were counted, on standard error as strace does: standard output is the program's. */
+function showCalls(calls: CallTable, { json, output }: Invocation): void {
+  const counts = calls.counts();
+  calls.close();
+  if (json) output.json({ calls: counts });
+  else output.aside(renderCallCounts(counts));
 }
 
 /** The strings in a /proc file in which each ends with a zero byte. */
 function zeroEnded(path: string): Uint8Array[] {
-  const bytes = readFileSync(path);
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new RunError(`${path} cannot be read (${code}): a program is started through /proc`, undefined, {
+      cause: error,
+    });
+  }
   const strings: Uint8Array[] = [];
   for (let from = 0; from < bytes.length; ) {
     const zero = bytes.indexOf(0, from);

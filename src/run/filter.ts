@@ -1,0 +1,72 @@
+import { Writer } from "../bytes/writer.js";
+
+/** A system call that a filter tells of. */
+export interface CaughtCall {
+  readonly number: number;
+  /** Values of its first argument, as 32 bits, for which it does; for any, unless said. */
+  readonly firstArguments?: readonly number[];
+}
+
+/** What a filter tells of, by the numbers of either ABI. */
+export type CaughtCalls = Readonly<Record<"x86_64" | "i386", readonly CaughtCall[]>>;
+
+/** What the kernel has a filter decide by: `struct seccomp_data` (include/uapi/linux/seccomp.h), little-endian. */
+const DATA = { number: 0, arch: 4, firstArgument: 16 } as const;
+
+export const AUDIT_ARCH_X86_64 = 0xc000_003e;
+export const AUDIT_ARCH_I386 = 0x4000_0003;
+
+/** Set in the numbers of calls of x32, which has the layouts of x86-64 for times. */
+export const X32_BIT = 0x4000_0000;
+
+const RET_USER_NOTIF = 0x7fc0_0000;
+const RET_ALLOW = 0x7fff_0000;
+
+/** Codes of classic BPF (include/uapi/linux/bpf_common.h). */
+const LOAD_WORD = 0x20;
+const AND = 0x54;
+const JUMP_IF_EQUAL = 0x15;
+const RETURN = 0x06;
+
+interface Instruction {
+  readonly code: number;
+  /** How many instructions to pass over where a comparison holds, and where it does not. */
+  readonly onEqual?: number;
+  readonly onOther?: number;
+  readonly operand: number;
+}
+
+const load = (operand: number): Instruction => ({ code: LOAD_WORD, operand });
+const notify: Instruction = { code: RETURN, operand: RET_USER_NOTIF };
+const allow: Instruction = { code: RETURN, operand: RET_ALLOW };
+
+/**
+ * A seccomp filter that has the kernel ask its listener what becomes of some system calls, and lets all others pass.
+ * Gives `struct sock_filter` after `struct sock_filter`, eight bytes each.
+ *
+ * Throws `RangeError` on a list that is longer than a jump.
+ */
+export function buildFilter(calls: CaughtCalls): Uint8Array {
+  const wide = [load(DATA.number), { code: AND, operand: ~X32_BIT >>> 0 }, ...choose(calls.x86_64), allow];
+  const narrow = [load(DATA.number), ...choose(calls.i386), allow];
+  const all = [load(DATA.arch), ...when(AUDIT_ARCH_X86_64, wide), ...when(AUDIT_ARCH_I386, narrow), allow];
+  const out = new Writer({ littleEndian: true });
+  for (const { code, onEqual = 0, onOther = 0, operand } of all) {
+    out.u16(code).u8(onEqual).u8(onOther).u32(operand);
+  }
+  return out.finish();
+}
+
+function choose(calls: readonly CaughtCall[]): Instruction[] {
+  return calls.flatMap(({ number, firstArguments }) => {
+    if (!firstArguments) return when(number, [notify]);
+    const values = firstArguments.flatMap((value) => when(value >>> 0, [notify]));
+    return when(number, [load(DATA.firstArgument), ...values, allow]);
+  });
+}
+
+/** A block that is passed over unless the word that was loaded last is the value. */
+function when(value: number, block: readonly Instruction[]): Instruction[] {
+  if (block.length > 255) throw new RangeError(`a filter cannot pass over ${block.length} instructions`);
+  return [{ code: JUMP_IF_EQUAL, onOther: block.length, operand: value }, ...block];
+}
