@@ -10,6 +10,11 @@ export interface VerbEntry {
 /** All verbs, in the order of the article. */
 export const VERBS: readonly VerbEntry[] = [
   {
+    name: "tour",
+    summary: "the article, step by step in the terminal, its commands run here",
+    load: async () => (await import("./commands/tour.js")).command,
+  },
+  {
     name: "report",
     summary: "every step of the article for this machine: where, what, and which way into the kernel",
     load: async () => (await import("./commands/report.js")).command,
@@ -81,7 +86,7 @@ export const VERBS: readonly VerbEntry[] = [
   },
   {
     name: "exec",
-    summary: "a program under another vDSO, or under none",
+    summary: "a program under another vDSO, under none, or in another time",
     load: async () => (await import("./commands/exec.js")).command,
   },
 ];
