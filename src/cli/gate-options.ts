@@ -5,10 +5,10 @@ import type { Gate } from "../run/gate.js";
 import type { Interception } from "../run/intercept.js";
 import { replacementImage } from "../run/place.js";
 import { resolveTarget } from "../targets/resolve.js";
-import type { Mechanism } from "../vdso/gate.js";
 import { CallTable } from "./call-table.js";
 import { type Invocation, type OptionSpec, UsageError } from "./command.js";
 import { quickDecoderFor } from "./decoder.js";
+import { ENTRIES } from "./entries.js";
 import { refuseTogether } from "./exclusive.js";
 import { forgedGate } from "./forged-gate.js";
 import { answeredTime } from "./strict-time.js";
@@ -55,30 +55,24 @@ export interface ChosenGate {
 }
 
 /** Options by which an image of our own is asked for. */
-const FORGING = ["entry", "count", "time", "rate", "freeze"];
-
-const WAYS: Readonly<Record<string, Mechanism | "historical">> = {
-  int80: "int $0x80",
-  sysenter: "sysenter",
-  syscall: "syscall",
-  historical: "historical",
-};
+const CHANGING = ["count", "time", "rate", "freeze", "strict"];
+const FORGING = ["entry", ...CHANGING];
 
 /** What the options ask for; throws {@link UsageError}, {@link RunError} or what `resolveTarget` throws. */
 export async function chooseGate(invocation: Invocation): Promise<ChosenGate> {
   const { flag, text } = invocation;
-  refuseTogether(invocation, "no-vdso", ["vdso", "base", "strict", ...FORGING]);
-  refuseTogether(invocation, "vdso", [...FORGING, "strict"]);
+  refuseTogether(invocation, "no-vdso", ["vdso", "base", ...FORGING]);
+  refuseTogether(invocation, "vdso", FORGING);
   refuseTogether(invocation, "rate", ["freeze"]);
   const base = baseOf(text("base"));
   const follow = flag("follow") || flag("strict");
   if (flag("no-vdso")) return { gate: { kind: "none" }, follow };
   const entry = text("entry");
-  const way = entry === undefined ? undefined : WAYS[entry];
+  const way = entry === "historical" ? entry : ENTRIES.get(entry ?? "");
   const file = text("vdso") ?? (way === undefined ? entry : undefined);
   const wish = timeWish(invocation);
   if (file !== undefined) {
-    refuseTogether({ flag, text: (name) => (name === "entry" ? file : text(name)) }, "entry", FORGING.slice(1));
+    refuseTogether(invocation, "entry", CHANGING);
     return { gate: await imageGate(file, base, entry !== undefined), follow };
   }
   if (way === undefined && !flag("count") && !wish) {

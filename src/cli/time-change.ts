@@ -1,4 +1,4 @@
-import type { ClockChange } from "../forge/clock.js";
+import { type ClockChange, SECOND } from "../forge/clock.js";
 import type { TimeSpec } from "./time-spec.js";
 
 /** How clocks are to be changed. */
@@ -50,6 +50,9 @@ export async function clockChange(
     if (now !== undefined) readings.set(clock, now);
   }
   const now = readings.get(0) ?? 0n;
+  // TAI is whole seconds away; it was read a moment later, which a clock that stands still would show for good.
+  const tai = readings.get(11);
+  if (tai !== undefined) readings.set(11, now + ((tai - now) / SECOND) * SECOND);
   const shift = spec === undefined ? 0n : spec.kind === "offset" ? spec.ns : spec.ns - now;
   const clocks = new Map<number, { readonly real: bigint; readonly shown: bigint }>();
   const add = (list: typeof CALENDAR, by: bigint): void => {

@@ -94,7 +94,7 @@ function runInShell(command: string): Promise<CommandOutput> {
  * Node for an emulated processor, where it costs much to compile and little of what is compiled is run twice: with the
  * simplest of its compilers, and only for what is called.
  */
-const GUEST_NODE = "node --no-opt --wasm-lazy-compilation --liftoff-only";
+export const GUEST_NODE = "node --no-opt --wasm-lazy-compilation --liftoff-only";
 
 let nodeEntries: readonly CpioEntry[] | undefined;
 

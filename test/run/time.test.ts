@@ -154,6 +154,8 @@ describe.skipIf(!runsHere("x86_64")).each(programs())("exec --time of $name", ({
       if (values) expect(values, name).toEqual([1e9 + 0.25, 1e9 + 0.25]);
     }
     if (clocks.has("time")) expect(clocks.get("time")).toEqual([1e9, 1e9]);
+    // The kernel's distance from UTC, in whole seconds.
+    expect(Math.round((clocks.get("tai")?.[0] ?? 0.25) * 1e9) % 1e9).toBe(0.25e9);
     if (clocks.has("monotonic")) {
       const [first = 0, second = 0] = clocks.get("monotonic") ?? [];
       expect(second - first).toBeGreaterThan(0.09);

@@ -5,17 +5,10 @@ import { ForgeError } from "../../forge/error.js";
 import type { ForgePlan } from "../../forge/forge.js";
 import { kernelVersionCode } from "../../forge/kernel-version.js";
 import { parseAbi } from "../../vdso/abi.js";
-import type { Mechanism } from "../../vdso/gate.js";
 import { type ForgeResult, forge } from "../../verbs/forge.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
+import { ENTRIES } from "../entries.js";
 import { refuseTerminal, writeWhole } from "../write-file.js";
-
-/** Ways into the kernel, as the command line writes them. */
-const ENTRIES: ReadonlyMap<string, Mechanism> = new Map<string, Mechanism>([
-  ["int80", "int $0x80"],
-  ["sysenter", "sysenter"],
-  ["syscall", "syscall"],
-]);
 
 export const command: Command = {
   name: "forge",
