@@ -37,6 +37,8 @@ export type { Section } from "./elf/section.js";
 export type { Segment } from "./elf/segment.js";
 export type { ElfSymbol, SymbolVersion } from "./elf/symbol.js";
 export type { VersionDefinition, VersionNeed } from "./elf/version.js";
+export { type ClockChange, type ClockPlan, shownTime } from "./forge/clock.js";
+export { ForgeError } from "./forge/error.js";
 export type { ForgePlan, ForgeTools } from "./forge/forge.js";
 export type { Decoder, Flow, Instruction, MemoryOperand, Operand } from "./isa/instruction.js";
 export type { Compression } from "./kernel/compression.js";
@@ -69,6 +71,20 @@ export { type Report, type ReportHost, renderReport } from "./render/report.js";
 export { plainStyle, type Style, terminalStyle } from "./render/style.js";
 export { renderSymbols } from "./render/symbols.js";
 export { renderVerify } from "./render/verify.js";
+export { answeredTime } from "./run/answered-time.js";
+export { RunError } from "./run/error.js";
+export { type ForgeWish, forgedGate } from "./run/forged-gate.js";
+export type { Gate as ProgramGate } from "./run/gate.js";
+export type { Answer, Interception, PendingCall } from "./run/intercept.js";
+export { type Running, type RunRequest, startProgram } from "./run/live.js";
+export {
+  type MadeImage,
+  type MadePlace,
+  type ReplacementImage,
+  replacementImage,
+  type SharedTable,
+} from "./run/place.js";
+export { changedClocks, clockChange, type TimeSpec, type TimeWish } from "./run/time-change.js";
 export { type Host, host } from "./targets/host.js";
 export { nothingFound, type ReadOptions, readKernelFile } from "./targets/kernel-file.js";
 export { hostAbi, resolveTarget, resolveTargets } from "./targets/resolve.js";

@@ -1,18 +1,18 @@
 import { statSync } from "node:fs";
 import type { ClockChange } from "../forge/clock.js";
+import { answeredTime } from "../run/answered-time.js";
 import { RunError } from "../run/error.js";
+import { forgedGate } from "../run/forged-gate.js";
 import type { Gate } from "../run/gate.js";
 import type { Interception } from "../run/intercept.js";
 import { replacementImage } from "../run/place.js";
+import { changedClocks, clockChange, type TimeWish } from "../run/time-change.js";
 import { resolveTarget } from "../targets/resolve.js";
 import { CallTable } from "./call-table.js";
 import { type Invocation, type OptionSpec, UsageError } from "./command.js";
 import { quickDecoderFor } from "./decoder.js";
 import { ENTRIES } from "./entries.js";
 import { refuseTogether } from "./exclusive.js";
-import { forgedGate } from "./forged-gate.js";
-import { answeredTime } from "./strict-time.js";
-import { changedClocks, clockChange, type TimeWish } from "./time-change.js";
 import { parseRate, parseTimeSpec } from "./time-spec.js";
 
 const PAGE = 4096n;

@@ -1,11 +1,5 @@
+import type { TimeSpec } from "../run/time-change.js";
 import { UsageError } from "./command.js";
-
-/** What `--time` asks for. */
-export type TimeSpec =
-  /** Clocks of the calendar show this when the program starts: nanoseconds since 1970. */
-  | { readonly kind: "absolute"; readonly ns: bigint }
-  /** They show this many nanoseconds more than the kernel's. */
-  | { readonly kind: "offset"; readonly ns: bigint };
 
 const SECOND = 1_000_000_000;
 

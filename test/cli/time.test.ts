@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { clockChange } from "../../src/cli/time-change.js";
 import { parseRate, parseTimeSpec } from "../../src/cli/time-spec.js";
 import { shownTime } from "../../src/forge/clock.js";
+import { clockChange } from "../../src/run/time-change.js";
 import { heard } from "../support/forged.js";
 import { needs } from "../support/referee.js";
 

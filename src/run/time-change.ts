@@ -1,5 +1,11 @@
 import { type ClockChange, SECOND } from "../forge/clock.js";
-import type { TimeSpec } from "./time-spec.js";
+
+/** The time that clocks of the calendar are to show. */
+export type TimeSpec =
+  /** This when the program starts: nanoseconds since 1970. */
+  | { readonly kind: "absolute"; readonly ns: bigint }
+  /** This many nanoseconds more than the kernel's. */
+  | { readonly kind: "offset"; readonly ns: bigint };
 
 /** How clocks are to be changed. */
 export interface TimeWish {

@@ -2,11 +2,11 @@ import { createHash } from "node:crypto";
 import type { ClockChange } from "../forge/clock.js";
 import { ForgeError } from "../forge/error.js";
 import { type ForgePlan, forgeImage } from "../forge/forge.js";
-import { CANNOT_SET_UP, RunError } from "../run/error.js";
-import type { Gate } from "../run/gate.js";
-import { kernelReturns, type MadePlace, type SharedTable } from "../run/place.js";
 import { wayIn } from "../vdso/boot/entry.js";
 import type { Mechanism } from "../vdso/gate.js";
+import { CANNOT_SET_UP, RunError } from "./error.js";
+import type { Gate } from "./gate.js";
+import { kernelReturns, type MadePlace, type SharedTable } from "./place.js";
 
 /** What the image that a program is given is to do. */
 export interface ForgeWish {

@@ -1,6 +1,6 @@
 import { Writer } from "../bytes/writer.js";
 import { type ClockChange, SECOND, shownTime } from "../forge/clock.js";
-import type { Answer, Interception, PendingCall } from "../run/intercept.js";
+import type { Answer, Interception, PendingCall } from "./intercept.js";
 
 const REALTIME = 0;
 const REALTIME_COARSE = 5;
