@@ -6,6 +6,7 @@ import { allPrograms, library, onAFile, onAProcess, wholeProcesses } from "./art
 import { kernelFiles, predictions, verification } from "./choice.mjs";
 import { gates } from "./gates.mjs";
 import { missed, RUNS, scratch } from "./measure.mjs";
+import { measuredCalls } from "./measure-calls.mjs";
 
 console.log(
   `${cpus()[0]?.model.trim()}, ${cpus().length} processors, Linux ${release()}, Node ${process.version}; medians of ${RUNS}\n`,
@@ -20,6 +21,7 @@ try {
   predictions();
   await verification();
   gates();
+  measuredCalls();
 } finally {
   for (const file of [scratch, `${scratch}.gdb`]) rmSync(file, { force: true });
 }

@@ -55,9 +55,19 @@ export type { LinkMapObject, LinkMapProcess } from "./linux/link-map.js";
 export { LiveProcess, type ProcessState } from "./linux/live.js";
 export { explainMapping, type Mapping, mappingAt, parseMaps, parseMapsLine } from "./linux/maps.js";
 export { ProcessError, type ProcessView } from "./linux/process.js";
+export { type GatherOptions, gather as gatherDoctorFacts } from "./measure/doctor/live.js";
+export {
+  type CallFigures,
+  type Measured,
+  type MeasureOptions,
+  measureCalls,
+  type Via,
+} from "./measure/live.js";
 export { renderAuxv } from "./render/auxv.js";
+export { renderBench } from "./render/bench.js";
 export { renderDiff } from "./render/diff.js";
 export { renderDisasm } from "./render/disasm.js";
+export { renderDoctor } from "./render/doctor.js";
 export { renderExplain } from "./render/explain.js";
 export { type GnuDisassemblyOptions, gnuDisassembly } from "./render/gnu/disassembly.js";
 export { gnuDynamicSymbols } from "./render/gnu/dynamic-symbols.js";
@@ -124,9 +134,11 @@ export { locateVdso, type VdsoLocation } from "./vdso/locate.js";
 export type { Finding, FindingId, Mark, Severity } from "./vdso/tamper/finding.js";
 export type { ReferenceImage } from "./vdso/tamper/reference.js";
 export { type AuxvResult, auxv, type DecodedAuxv } from "./verbs/auxv.js";
+export { type BenchHost, type BenchResult, benchResult } from "./verbs/bench.js";
 export { decoderFor } from "./verbs/decoder.js";
 export { type DiffOptions, type DiffResult, diff } from "./verbs/diff.js";
 export { type DisasmBlock, type DisasmLine, type DisasmOptions, type DisasmResult, disasm } from "./verbs/disasm.js";
+export { type DoctorFacts, type DoctorResult, doctor, type Finding as DoctorFinding } from "./verbs/doctor.js";
 export { type DumpResult, dump } from "./verbs/dump.js";
 export { type ExplainedGate, type ExplainResult, explain, type GateLine } from "./verbs/explain.js";
 export { type ForgeResult, forge } from "./verbs/forge.js";

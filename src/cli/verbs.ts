@@ -75,6 +75,11 @@ export const VERBS: readonly VerbEntry[] = [
     load: async () => (await import("./commands/verify.js")).command,
   },
   {
+    name: "doctor",
+    summary: "whether clock calls go through the vDSO, and if not, why",
+    load: async () => (await import("./commands/doctor.js")).command,
+  },
+  {
     name: "diff",
     summary: "what two images have in common and what not",
     load: async () => (await import("./commands/diff.js")).command,
@@ -88,5 +93,10 @@ export const VERBS: readonly VerbEntry[] = [
     name: "exec",
     summary: "a program under another vDSO, under none, or in another time",
     load: async () => (await import("./commands/exec.js")).command,
+  },
+  {
+    name: "bench",
+    summary: "nanoseconds per call by every way into the kernel, beside the vDSO's functions",
+    load: async () => (await import("./commands/bench.js")).command,
   },
 ];

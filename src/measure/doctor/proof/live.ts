@@ -1,0 +1,241 @@
+import { getSystemErrorMap } from "node:util";
+import { type Agent, AgentError, startAgent } from "../../../agent/live.js";
+import { AgentMemory } from "../../../agent/memory.js";
+import { type AgentAbi, WORD_SIZE } from "../../../agent/protocol.js";
+import { FormatError } from "../../../bytes/error.js";
+import { Reader } from "../../../bytes/reader.js";
+import { Writer } from "../../../bytes/writer.js";
+import { parseAuxv } from "../../../linux/auxv.js";
+import { LiveProcess } from "../../../linux/live.js";
+import { parseMaps } from "../../../linux/maps.js";
+import { ProcessError } from "../../../linux/process.js";
+import { wayIn } from "../../../vdso/boot/entry.js";
+import { parseImage, type VdsoImage } from "../../../vdso/image.js";
+import { locateVdso } from "../../../vdso/locate.js";
+import { makerOf } from "../../../vdso/maker.js";
+import { PROVED_CALLS, type ProvedCall, RANDOM_BYTES, REAL_CALLS } from "../calls.js";
+import type { AbiFacts, ImageFacts, ProofRow } from "../facts.js";
+import { errnoFilter, FIRST_ERRNO } from "./filter.js";
+
+/** System calls that the agent makes for the proof, by the numbers of its ABI. */
+const NUMBERS = {
+  x86_64: { open: 2, prctl: 157, setns: 308, clock_gettime: 228 },
+  i386: { open: 5, prctl: 172, setns: 346, clock_gettime: 265 },
+} as const;
+
+const PR_SET_SECCOMP = 22;
+const PR_SET_NO_NEW_PRIVS = 38;
+const SECCOMP_MODE_FILTER = 2;
+const CLONE_NEWTIME = 0x80;
+const PAGE = 4096;
+
+/** Parts of the page that is mapped for the proof. */
+const AT = { answer: 0, path: 256, program: 512, filter: 640 } as const;
+
+/** What a fresh process showed, with the bytes of its image. */
+export interface Proof {
+  readonly facts: AbiFacts;
+  readonly imageBytes?: Uint8Array;
+  /** Why it could not be made in the time namespace that was asked for. */
+  readonly outsideNamespace?: string;
+}
+
+/**
+ * Starts a process of an ABI, asks each function of its vDSO in turn, and says which entered the kernel: there a seccomp
+ * filter waits that answers the real system calls with error numbers that no kernel gives.
+ *
+ * `namespaceOf` is a process whose time namespace it joins first. Nothing is thrown for what cannot be done: the facts
+ * say why.
+ */
+export async function prove(abi: AgentAbi, options: { readonly namespaceOf?: number } = {}): Promise<Proof> {
+  let agent: Agent;
+  try {
+    agent = await startAgent(abi);
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    return { facts: { abi, notRun: error.message, proof: [], figures: [] } };
+  }
+  try {
+    return await proveIn(agent, options.namespaceOf);
+  } catch (error) {
+    if (!isExpected(error)) throw error;
+    return { facts: { abi, proof: [], figures: [], unproved: error.message } };
+  } finally {
+    agent.kill();
+  }
+}
+
+/** A step of the proof was refused. */
+class Unprovable extends Error {
+  override readonly name = "Unprovable";
+}
+
+async function proveIn(agent: Agent, namespaceOf: number | undefined): Promise<Proof> {
+  const { abi } = agent;
+  const found = readImage(agent);
+  if (!found) return { facts: { abi, proof: [], figures: [] } };
+  const { image, base, bytes: imageBytes } = found;
+  const told = { abi, image: imageFacts(image), figures: [] };
+  const functionAt = (name: string): bigint | undefined => {
+    const target = image.functions.find((one) => one.name === name || one.aliases.includes(name));
+    return target && base + (target.address - image.linkBase);
+  };
+  let memory: AgentMemory | undefined;
+  try {
+    memory = new AgentMemory(agent);
+    const page = await memory.map(PAGE);
+    const outsideNamespace = namespaceOf === undefined ? undefined : await join(agent, memory, { page, namespaceOf });
+    const random = await randomState(agent, memory, { page, address: functionAt("__vdso_getrandom") });
+    await putFilter(agent, memory, page);
+    const proof: ProofRow[] = [];
+    for (const call of PROVED_CALLS[abi]) {
+      const address = functionAt(call.function);
+      proof.push(address === undefined ? row(call, "absent") : await ask(agent, call, { address, page, random }));
+    }
+    return { facts: { ...told, proof }, imageBytes, ...(outsideNamespace !== undefined && { outsideNamespace }) };
+  } catch (error) {
+    if (!isExpected(error)) throw error;
+    return { facts: { ...told, proof: [], unproved: error.message }, imageBytes };
+  } finally {
+    memory?.close();
+  }
+}
+
+function isExpected(error: unknown): error is Error {
+  return error instanceof ProcessError || error instanceof AgentError || error instanceof Unprovable;
+}
+
+function readImage(agent: Agent): { image: VdsoImage; base: bigint; bytes: Uint8Array } | undefined {
+  const live = new LiveProcess(agent.pid);
+  try {
+    const auxv = parseAuxv(live.auxvBytes(), { wordSize: WORD_SIZE[agent.abi], littleEndian: true });
+    const location = locateVdso(auxv, parseMaps(new TextDecoder().decode(live.mapsBytes())));
+    if (!location) return undefined;
+    const bytes = live.read(location.base, location.size);
+    return { image: parseImage(bytes, { mapped: true }), base: location.base, bytes };
+  } catch (error) {
+    if (error instanceof FormatError) throw new Unprovable(`a fresh ${agent.abi} process: ${error.message}`);
+    throw error;
+  } finally {
+    live.close();
+  }
+}
+
+function imageFacts(image: VdsoImage): ImageFacts {
+  const { soname, buildId, kernelVersion } = image;
+  const [maker, gate] = [makerOf(image), wayIn(image, image.bytes)];
+  return {
+    ...(soname !== undefined && { soname }),
+    ...(buildId !== undefined && { buildId }),
+    ...(kernelVersion && { kernelVersion: kernelVersion.text }),
+    ...(maker && { maker }),
+    functions: image.functions.map(({ name }) => name),
+    ...(gate && { gate }),
+  };
+}
+
+/** Puts the filter in force, and sees to it that it works. */
+async function putFilter(agent: Agent, memory: AgentMemory, page: bigint): Promise<void> {
+  const { abi } = agent;
+  const numbers = NUMBERS[abi];
+  const filter = errnoFilter(REAL_CALLS[abi].map(([, number]) => number));
+  memory.write(page + BigInt(AT.filter), filter);
+  // struct sock_fprog: a count of 16 bits, and behind what alignment asks for the address.
+  const wordSize = WORD_SIZE[abi];
+  const program = new Writer({ littleEndian: true, wordSize }).u16(filter.length / 8).padTo(wordSize);
+  memory.write(page + BigInt(AT.program), program.word(page + BigInt(AT.filter)).finish());
+  // Without this a filter needs CAP_SYS_ADMIN; a kernel that does not know it may still grant that.
+  await agent.call(numbers.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  const set = await agent.call(numbers.prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, page + BigInt(AT.program));
+  if (set !== 0n) throw new Unprovable(`the kernel takes no seccomp filter (${errorName(set)})`);
+  const control = await agent.call(numbers.clock_gettime, 1, page);
+  if (realCall(abi, control) !== "clock_gettime") {
+    throw new Unprovable(`the seccomp filter has no effect: a real clock_gettime gives ${control}`);
+  }
+}
+
+/** `EINVAL`, of the kernel's negative result. */
+function errorName(result: bigint): string {
+  return getSystemErrorMap().get(Number(result))?.[0] ?? `error ${-result}`;
+}
+
+/** Has the agent join the time namespace of a process; gives why it cannot. */
+async function join(
+  agent: Agent,
+  memory: AgentMemory,
+  { page, namespaceOf }: { readonly page: bigint; readonly namespaceOf: number },
+): Promise<string | undefined> {
+  const numbers = NUMBERS[agent.abi];
+  const path = `/proc/${namespaceOf}/ns/time`;
+  memory.write(page + BigInt(AT.path), new TextEncoder().encode(`${path}\0`));
+  const fd = await agent.call(numbers.open, page + BigInt(AT.path), 0);
+  if (fd < 0n) return `${path} cannot be opened (${errorName(fd)})`;
+  const joined = await agent.call(numbers.setns, fd, CLONE_NEWTIME);
+  return joined === 0n ? undefined : `it may not be joined (${errorName(joined)}): that takes CAP_SYS_ADMIN`;
+}
+
+/** Memory for random bytes: the state that the vDSO keeps between calls. */
+interface RandomState {
+  readonly address: bigint;
+  readonly size: number;
+}
+
+/** The length of a state that asks for the parameters of one instead. */
+const ALL_ONES = 0xffff_ffff_ffff_ffffn;
+
+/**
+ * A state of random bytes, filled by one call that enters the kernel; `undefined` where the image has no such function
+ * or it does not serve.
+ */
+async function randomState(
+  agent: Agent,
+  memory: AgentMemory,
+  { page, address }: { readonly page: bigint; readonly address: bigint | undefined },
+): Promise<RandomState | undefined> {
+  if (address === undefined) return undefined;
+  const asked = await agent.callAddress(address, 0, 0, 0, page, ALL_ONES);
+  if (BigInt.asIntN(32, asked) !== 0n) return undefined;
+  // struct vgetrandom_opaque_params (include/uapi/linux/random.h).
+  const parameters = new Reader(memory.read(page, 12), { what: "parameters of getrandom" });
+  const [size, protection, flags] = [parameters.u32At(0), parameters.u32At(4), parameters.u32At(8)];
+  if (size === 0 || size > PAGE) return undefined;
+  const state = await memory.map(PAGE, protection, flags);
+  await agent.callAddress(address, page, RANDOM_BYTES, 0, state, size);
+  return { address: state, size };
+}
+
+/** The system call whose error number this is. */
+function realCall(abi: AgentAbi, result: bigint): string | undefined {
+  const index = -Number(BigInt.asIntN(32, result)) - FIRST_ERRNO;
+  return REAL_CALLS[abi][index]?.[0];
+}
+
+function row({ call, function: name, need }: ProvedCall, answer: ProofRow["answer"]): ProofRow {
+  return { call, function: name, need, answer };
+}
+
+async function ask(
+  agent: Agent,
+  call: ProvedCall,
+  {
+    address,
+    page,
+    random,
+  }: { readonly address: bigint; readonly page: bigint; readonly random: RandomState | undefined },
+): Promise<ProofRow> {
+  const answer = page + BigInt(AT.answer);
+  const second = answer + 64n;
+  const result = await (call.clock !== undefined
+    ? agent.callAddress(address, call.clock, answer)
+    : call.need === "random state"
+      ? agent.callAddress(address, answer, RANDOM_BYTES, 0, random?.address ?? 0, random?.size ?? 0)
+      : call.function === "__vdso_getcpu"
+        ? agent.callAddress(address, answer, second, 0)
+        : agent.callAddress(address, answer, 0));
+  const made = realCall(agent.abi, result);
+  if (made !== undefined) return { ...row(call, "kernel"), systemCall: made };
+  const value = Number(BigInt.asIntN(32, result));
+  // Of all that are asked, only time gives what may look like an error: after 2038, in 32 bits.
+  if (value < 0 && value >= -4095 && call.function !== "__vdso_time") return { ...row(call, "error"), errno: -value };
+  return row(call, "vdso");
+}

@@ -1,0 +1,65 @@
+// Written by scripts/build-agent.mjs from code.ts.
+import type { AgentAbi } from "../agent/protocol.js";
+import type { MeasuringCode } from "./layout.js";
+
+/** The measuring code of each ABI, in base64, and where its routines are. */
+export const measuringImages: Readonly<
+  Record<AgentAbi, { readonly base64: string; readonly routines: MeasuringCode["routines"] }>
+> = {
+  /** 733 bytes. */
+  x86_64: {
+    base64: [
+      "U1VBVEFVQVZBV0iD7AhMi+9Ni3UYRYt9EEH/VSBJiUUwQf9VKEmJRThJi10AQYttCEyLY0johgAAAEH/VSBJiQZMi2NA6HYAAABB",
+      "/1UgSSsGSYkGSYPGCEiDw1j/zXXRQf/PdcRB/1UgSYlFQEH/VShJiUVIM8BIg8QIQV9BXkFdQVxdW8OQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQSIPsCEiLQwhIi3sQSItzGEiLUyBMi1MoTItDMEyLSzhJ",
+      "i8r/E0n/zHXaSIlDUEiDxAjDkJCQkJCQkJCQkJCQkA8FWf/hkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJDNgFn/4ZCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQw5CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkFn/",
+      "4ZCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJBMi9szwA+iSYvbw5CQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQDzHDkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkA+u6A8xD67oSMHiIEgLwsOQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJC45AAAAL8EAAAASY11UA8FSWlFUADKmjtJA0VYww==",
+    ].join(""),
+    routines: {
+      run: 0,
+      int80: 320,
+      syscall: 256,
+      emptyReturn: 384,
+      emptyJump: 448,
+      cpuid: 512,
+      rdtsc: 576,
+      readTsc: 640,
+      readKernelClock: 704,
+    },
+  },
+  /** 864 bytes. */
+  i386: {
+    base64: [
+      "VVNWV4tsJBSLRRiJRXCLRRCJRWD/VSCJRTCJVTT/VSiJRTiJVTyLRQiJRWiLfQCLd0joiQAAAP9VIItNcIkBiVEEi3dA6HYAAAD/",
+      "VSCLTXArARtRBIkBiVEEg0VwCIPHWP9NaHXJ/01gdbv/VSCJRUCJVUT/VSiJRUiJVUwzwF9eW13DkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQg+wE/3cw/3coi1cgUotPGFGLXxBTi0cI/xeDxBROdeOJ",
+      "R1CDxATDkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkM2AWf/hkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJBRUlWL6Q8FkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQUVJVi+wPNJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkMOQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJBZ/+GQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQUzPAD6Jbw5CQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkA8xw5CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJAPrugPMQ+u6MOQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkJCQkJCQkJCQkJCQU7gJAQAAuwQAAACNTVDNgLgAypo792VQA0VUg9IAW8OQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQ",
+      "kJCQkJCQkFO4kwEAALsEAAAAjU1QzYC4AMqaO/dlUANFWIPSAFvD",
+    ].join(""),
+    routines: {
+      run: 0,
+      int80: 256,
+      syscall: 320,
+      sysenter: 384,
+      emptyReturn: 448,
+      emptyJump: 512,
+      cpuid: 576,
+      rdtsc: 640,
+      readTsc: 704,
+      readKernelClock: 768,
+      readKernelClock64: 832,
+    },
+  },
+};
