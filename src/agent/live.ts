@@ -198,7 +198,8 @@ async function launch(fd: number, stdio: "ignore" | "inherit"): Promise<ChildPro
       await new Promise<void>((resolve, reject) => {
         child.once("spawn", resolve);
         child.once("error", (error) => {
-          for (const stream of child.stdio) stream?.destroy();
+          // Where no pipe could be made, there is not even the list.
+          for (const stream of child.stdio ?? []) stream?.destroy();
           reject(error);
         });
       });

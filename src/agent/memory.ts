@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { getSystemErrorMap } from "node:util";
+import { errnoName } from "./errno.js";
 import { type Agent, AgentError } from "./live.js";
 import type { AgentAbi } from "./protocol.js";
 
@@ -77,7 +77,18 @@ export class AgentMemory {
   }
 
   #refused(what: string, result: bigint): AgentError {
-    const [name] = getSystemErrorMap().get(Number(result)) ?? [`error ${-result}`];
-    return new AgentError("start-failed", `the ${this.#agent.abi} agent is refused ${what} (${name})`);
+    return new AgentError("start-failed", `the ${this.#agent.abi} agent is refused ${what} (${errnoName(result)})`);
+  }
+}
+
+/** Puts a block that has pointers into itself, as `bytesAt` makes it for an address, into an agent; gives the address. */
+export async function putBlock(agent: Agent, size: number, bytesAt: (address: bigint) => Uint8Array): Promise<bigint> {
+  const memory = new AgentMemory(agent);
+  try {
+    const address = await memory.map(size);
+    memory.write(address, bytesAt(address));
+    return address;
+  } finally {
+    memory.close();
   }
 }

@@ -24,10 +24,9 @@ export class CallTable {
   readonly #fd: number;
 
   constructor() {
-    this.#fd = openAnywhere();
     // Whole pages.
     const size = Math.ceil(((LENGTH + 1) * COUNTER_SIZE) / 4096) * 4096;
-    ftruncateSync(this.#fd, size);
+    this.#fd = openAnywhere(size);
     this.table = { path: `/proc/${process.pid}/fd/${this.#fd}`, size };
   }
 
@@ -50,12 +49,17 @@ export class CallTable {
   }
 }
 
-function openAnywhere(): number {
+/** Opens a file of a size in the first folder that takes it. */
+function openAnywhere(size: number): number {
   const tried: string[] = [];
   for (const folder of ["/dev/shm", ...agentFolders()]) {
+    let fd: number | undefined;
     try {
-      return openUnnamed(folder, constants.S_IRUSR | constants.S_IWUSR);
+      fd = openUnnamed(folder, constants.S_IRUSR | constants.S_IWUSR);
+      ftruncateSync(fd, size);
+      return fd;
     } catch (error) {
+      if (fd !== undefined) closeSync(fd);
       tried.push(`${folder} (${(error as NodeJS.ErrnoException).code})`);
     }
   }

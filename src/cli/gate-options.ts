@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import type { ClockChange } from "../forge/clock.js";
 import { answeredTime } from "../run/answered-time.js";
 import { RunError } from "../run/error.js";
@@ -30,7 +30,10 @@ export const GATE_OPTIONS: Readonly<Record<string, OptionSpec>> = {
   time: { type: "string", value: "SPEC", help: "show another time: 2038-01-19T03:14:00Z, @SECONDS, +10d, -2h30m" },
   rate: { type: "string", value: "NUMBER", help: "let that time go so many times as fast" },
   freeze: { type: "boolean", help: "let that time stand still" },
-  monotonic: { type: "boolean", help: "with --rate and --freeze: the clocks that count from the machine's start too" },
+  monotonic: {
+    type: "boolean",
+    help: "that of the clocks that count from the machine's start too, for programs that do not wait by them",
+  },
   strict: {
     type: "boolean",
     help: "show it to system calls too that ask the kernel itself, each at a thousand times the cost; implies --follow",
@@ -69,6 +72,10 @@ export async function chooseGate(invocation: Invocation): Promise<ChosenGate> {
   if (flag("no-vdso")) return { gate: { kind: "none" }, follow };
   const entry = text("entry");
   const way = entry === "historical" ? entry : ENTRIES.get(entry ?? "");
+  if (entry !== undefined && way === undefined && !existsSync(entry)) {
+    const ways = [...ENTRIES.keys(), "historical"].join(", ");
+    throw new UsageError(`--entry is ${JSON.stringify(entry)}, neither one of ${ways} nor the file of an image`);
+  }
   const file = text("vdso") ?? (way === undefined ? entry : undefined);
   const wish = timeWish(invocation);
   if (file !== undefined) {

@@ -92,7 +92,9 @@ function parseWords(command: Command, words: readonly string[]) {
   } catch (error) {
     // The parser's own messages name the option and what is wrong with it, then guess at length what was meant.
     const message = error instanceof Error ? error.message : String(error);
-    const fact = message.replace(/\.?\s(?:Did you forget|To specify)\b.*$/s, "");
+    const fact = message
+      .replace(/\.?\s(?:Did you forget|To specify)\b.*$/s, "")
+      .replace(/^Option '(\S+)' argument is ambiguous$/, "$1 wants a value; one that begins with a dash as $1=VALUE");
     throw new UsageError(`${fact} (linux-gate ${command.name} --help)`);
   }
 }

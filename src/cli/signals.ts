@@ -63,7 +63,12 @@ export function forwardSignals(): Forwarding {
   return {
     received,
     begun: () => {
-      before = received.length;
+      // What came before the child did is heard of a turn later, when the turn in which it was started is over.
+      setImmediate(() =>
+        setImmediate(() => {
+          before = received.length;
+        }),
+      );
     },
     to: (pid) => {
       target = pid;

@@ -99,4 +99,9 @@ export const VERBS: readonly VerbEntry[] = [
     summary: "nanoseconds per call by every way into the kernel, beside the vDSO's functions",
     load: async () => (await import("./commands/bench.js")).command,
   },
+  {
+    name: "trace",
+    summary: "the clock calls of a program that reach the kernel, which library makes them, and the time lost",
+    load: async () => (await import("./commands/trace.js")).command,
+  },
 ];

@@ -1,15 +1,5 @@
-import {
-  actionOn,
-  BIAS_SECONDS,
-  type ClockAction,
-  type ClockGroup,
-  type ClockPlan,
-  clockGroups,
-  kernelAddress,
-  kernelFunctions,
-  SECOND,
-} from "./clock.js";
-import { compareClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
+import { BIAS_SECONDS, type ClockAction, type ClockGroup, type ClockPlan, kernelAddress, SECOND } from "./clock.js";
+import { changedFunctions, compareClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
 import type { FunctionCode, FunctionPlan } from "./code.js";
 import type { I386Register } from "./dwarf.js";
 
@@ -31,38 +21,13 @@ interface Reads {
 
 /** The functions of an i386 image that changes clocks: all that the kernel's image has but the entry and the returns. */
 export function changedFunctions32(plan: ClockPlan): FunctionPlan[] {
-  const groups = clockGroups(plan.change);
-  return kernelFunctions(plan.kernel).map(({ name, aliases, address }) => ({
-    name,
-    aliases,
-    version: "LINUX_2.6",
-    signal: false,
-    write: writerOf(name, address, groups, plan.kernel),
-  }));
-}
-
-function writerOf(
-  name: string,
-  address: bigint,
-  groups: readonly ClockGroup[],
-  kernel: ReadonlyMap<string, bigint>,
-): (code: FunctionCode) => void {
-  const reads = readsBy(kernel);
-  const realtime = actionOn(groups, 0);
-  const coarse = actionOn(groups, 5);
-  switch (name.replace(/^__vdso_/, "")) {
-    case "clock_gettime64":
-      return (code) => writeClockGettime(code, address, groups, undefined);
-    case "clock_gettime":
-      return (code) => writeClockGettime(code, address, groups, reads());
-    case "gettimeofday":
-      if (realtime) return (code) => writeGettimeofday(code, address, reads(), realtime);
-      break;
-    case "time":
-      if (coarse) return (code) => writeTime(code, reads(), 5, coarse);
-      if (realtime) return (code) => writeTime(code, reads(), 0, realtime);
-  }
-  return (code) => code.jumpTo(address);
+  const reads = readsBy(plan.kernel);
+  return changedFunctions(plan, {
+    clockGettime: (code, kernel, groups) => writeClockGettime(code, kernel, groups, reads()),
+    clockGettime64: (code, kernel, groups) => writeClockGettime(code, kernel, groups, undefined),
+    gettimeofday: (code, kernel, action) => writeGettimeofday(code, kernel, reads(), action),
+    time: (code, clock, action) => writeTime(code, reads(), clock, action),
+  });
 }
 
 function readsBy(kernel: ReadonlyMap<string, bigint>): () => Reads {

@@ -1,15 +1,5 @@
-import {
-  actionOn,
-  BIAS_SECONDS,
-  type ClockAction,
-  type ClockGroup,
-  type ClockPlan,
-  clockGroups,
-  kernelAddress,
-  kernelFunctions,
-  SECOND,
-} from "./clock.js";
-import { compareClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
+import { BIAS_SECONDS, type ClockAction, type ClockGroup, type ClockPlan, kernelAddress, SECOND } from "./clock.js";
+import { changedFunctions, compareClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
 import type { FunctionCode, FunctionPlan } from "./code.js";
 
 /** Nanoseconds of a second, as an operand. */
@@ -26,36 +16,12 @@ type At = "rbx" | "rsp";
 
 /** The functions of an x86-64 image that changes clocks: all that the kernel's image has. */
 export function changedFunctions64(plan: ClockPlan): FunctionPlan[] {
-  const groups = clockGroups(plan.change);
-  return kernelFunctions(plan.kernel).map(({ name, aliases, address }) => ({
-    name,
-    aliases,
-    version: "LINUX_2.6",
-    signal: false,
-    write: writerOf(name, address, groups, plan.kernel),
-  }));
-}
-
-function writerOf(
-  name: string,
-  address: bigint,
-  groups: readonly ClockGroup[],
-  kernel: ReadonlyMap<string, bigint>,
-): (code: FunctionCode) => void {
-  const reads = (): bigint => kernelAddress(kernel, "__vdso_clock_gettime", "clock_gettime");
-  const realtime = actionOn(groups, 0);
-  const coarse = actionOn(groups, 5);
-  switch (name.replace(/^__vdso_/, "")) {
-    case "clock_gettime":
-      return (code) => writeClockGettime(code, address, groups);
-    case "gettimeofday":
-      if (realtime) return (code) => writeGettimeofday(code, address, reads(), realtime);
-      break;
-    case "time":
-      if (coarse) return (code) => writeTime(code, reads(), 5, coarse);
-      if (realtime) return (code) => writeTime(code, reads(), 0, realtime);
-  }
-  return (code) => code.jumpTo(address);
+  const reads = (): bigint => kernelAddress(plan.kernel, "__vdso_clock_gettime", "clock_gettime");
+  return changedFunctions(plan, {
+    clockGettime: writeClockGettime,
+    gettimeofday: (code, kernel, action) => writeGettimeofday(code, kernel, reads(), action),
+    time: (code, clock, action) => writeTime(code, reads(), clock, action),
+  });
 }
 
 /** `int clock_gettime(clockid_t, struct timespec *)` */

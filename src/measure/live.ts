@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { errnoName } from "../agent/errno.js";
 import { AgentError } from "../agent/live.js";
 import type { AgentAbi } from "../agent/protocol.js";
 import { type Via, type Way, waysOf } from "./calls.js";
@@ -14,16 +15,7 @@ import {
 } from "./figures.js";
 import { CLOCK_MONOTONIC_RAW } from "./layout.js";
 import { calmestCpu, cpusIn, maskOf, parseCpuTimes, tscFlags } from "./machine.js";
-import {
-  type Clocks,
-  CONTROLS,
-  type Control,
-  errnoName,
-  type Job,
-  MeasuringAgent,
-  type Ran,
-  Trial,
-} from "./process/live.js";
+import { type Clocks, CONTROLS, type Control, type Job, MeasuringAgent, type Ran, Trial } from "./process/live.js";
 
 export type { Via } from "./calls.js";
 export type { CallFigures, Measured } from "./figures.js";

@@ -1,4 +1,5 @@
 import { getSystemErrorMap } from "node:util";
+import { RunError } from "./error.js";
 
 export const EPERM = 1;
 export const ENOENT = 2;
@@ -15,4 +16,11 @@ export const EINVAL = 22;
 export function describeErrno(result: bigint): string {
   const [name, text] = getSystemErrorMap().get(Number(result)) ?? [`error ${-result}`, "refused by the kernel"];
   return `${text} (${name})`;
+}
+
+/** Waits for a system call of an agent; throws {@link RunError} with `what` where the kernel refuses it. */
+export async function must(call: Promise<bigint>, what: string): Promise<bigint> {
+  const result = await call;
+  if (result < 0n) throw new RunError(`${what} is refused: ${describeErrno(result)}`);
+  return result;
 }

@@ -5,6 +5,8 @@ export interface CaughtCall {
   readonly number: number;
   /** Values of its first argument, as 32 bits, for which it does; for any, unless said. */
   readonly firstArguments?: readonly number[];
+  /** What the kernel does with it; what it does with all of them, unless said. */
+  readonly verdict?: number;
 }
 
 /** What a filter tells of, by the numbers of either ABI. */
@@ -19,7 +21,11 @@ export const AUDIT_ARCH_I386 = 0x4000_0003;
 /** Set in the numbers of calls of x32, which has the layouts of x86-64 for times. */
 export const X32_BIT = 0x4000_0000;
 
-const RET_USER_NOTIF = 0x7fc0_0000;
+/**
+ * What the kernel does with a call that a filter catches: asks its listener, stops the process for its tracer, or has the
+ * call fail with the error number in the lower half.
+ */
+export const VERDICT = { notify: 0x7fc0_0000, trace: 0x7ff0_0000, errno: 0x0005_0000 } as const;
 const RET_ALLOW = 0x7fff_0000;
 
 /** Codes of classic BPF (include/uapi/linux/bpf_common.h). */
@@ -37,18 +43,18 @@ interface Instruction {
 }
 
 const load = (operand: number): Instruction => ({ code: LOAD_WORD, operand });
-const notify: Instruction = { code: RETURN, operand: RET_USER_NOTIF };
 const allow: Instruction = { code: RETURN, operand: RET_ALLOW };
 
 /**
- * A seccomp filter that has the kernel ask its listener what becomes of some system calls, and lets all others pass.
+ * A seccomp filter that gives some system calls a verdict (of {@link VERDICT}; to ask its listener, unless said), and lets
+ * all others pass.
  * Gives `struct sock_filter` after `struct sock_filter`, eight bytes each.
  *
  * Throws `RangeError` on a list that is longer than a jump.
  */
-export function buildFilter(calls: CaughtCalls): Uint8Array {
-  const wide = [load(DATA.number), { code: AND, operand: ~X32_BIT >>> 0 }, ...choose(calls.x86_64), allow];
-  const narrow = [load(DATA.number), ...choose(calls.i386), allow];
+export function buildFilter(calls: CaughtCalls, verdict: number = VERDICT.notify): Uint8Array {
+  const wide = [load(DATA.number), { code: AND, operand: ~X32_BIT >>> 0 }, ...choose(calls.x86_64, verdict), allow];
+  const narrow = [load(DATA.number), ...choose(calls.i386, verdict), allow];
   const all = [load(DATA.arch), ...when(AUDIT_ARCH_X86_64, wide), ...when(AUDIT_ARCH_I386, narrow), allow];
   const out = new Writer({ littleEndian: true });
   for (const { code, onEqual = 0, onOther = 0, operand } of all) {
@@ -57,10 +63,11 @@ export function buildFilter(calls: CaughtCalls): Uint8Array {
   return out.finish();
 }
 
-function choose(calls: readonly CaughtCall[]): Instruction[] {
-  return calls.flatMap(({ number, firstArguments }) => {
-    if (!firstArguments) return when(number, [notify]);
-    const values = firstArguments.flatMap((value) => when(value >>> 0, [notify]));
+function choose(calls: readonly CaughtCall[], all: number): Instruction[] {
+  return calls.flatMap(({ number, firstArguments, verdict = all }) => {
+    const caught: Instruction = { code: RETURN, operand: verdict };
+    if (!firstArguments) return when(number, [caught]);
+    const values = firstArguments.flatMap((value) => when(value >>> 0, [caught]));
     return when(number, [load(DATA.firstArgument), ...values, allow]);
   });
 }

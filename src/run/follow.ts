@@ -3,6 +3,7 @@ import { constants } from "node:os";
 import { AT_SYSINFO_EHDR } from "../linux/auxv.js";
 import { LiveProcess } from "../linux/live.js";
 import { ProcessError } from "../linux/process.js";
+import type { CallCounter } from "./counter/counter.js";
 import { applyGate, type Gate } from "./gate.js";
 import { HeldProgram } from "./held-program.js";
 import { allowReader, isGuarded, withReader } from "./reader.js";
@@ -17,6 +18,8 @@ export interface Following {
   /** Whether this process writes to their memory while they run, as to answer their system calls. */
   readonly writes: boolean;
   readonly onRemark: Remark;
+  /** Counts system calls of theirs. */
+  readonly counter?: CallCounter;
 }
 
 /**
@@ -27,15 +30,21 @@ export interface Following {
  * ABI, or without a vDSO) runs as the kernel made it; a remark says so once.
  */
 export async function followPrograms(tracing: TracingAgent, following: Following): Promise<void> {
+  const { counter } = following;
   const follower = new Follower(tracing, following);
   let resumed: Promise<unknown> = Promise.resolve();
   for (;;) {
     // Asked for at once, the one is done before the other.
-    const [, change] = await Promise.all([resumed, tracing.waitForAny()]);
+    const [, change] = await Promise.all([resumed, counter ? counter.waitForAny() : tracing.waitForAny()]);
     if (!change) return;
+    if (change.ended || isExec(change)) counter?.forget(change.pid);
     if (change.ended) continue;
-    if (isExec(change)) await follower.executed(change.pid);
-    else resumed = tracing.resume(change);
+    if (isExec(change)) {
+      await follower.executed(change.pid);
+      continue;
+    }
+    if (counter?.isCall(change)) counter.called(change);
+    resumed = tracing.resume(change);
   }
 }
 

@@ -1,12 +1,12 @@
-import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import type { Agent } from "../agent/live.js";
+import { AgentMemory } from "../agent/memory.js";
 import { Reader } from "../bytes/reader.js";
 import { Writer } from "../bytes/writer.js";
-import { mapMemory, must, writeMemory } from "./agent-memory.js";
 import { CallerGone, Callers, Fault } from "./caller.js";
-import { describeErrno, EACCES, EBUSY, EFAULT, EINTR, EINVAL, ENOENT } from "./errno.js";
+import { describeErrno, EBUSY, EFAULT, EINTR, ENOENT, must } from "./errno.js";
 import { RunError } from "./error.js";
 import { AUDIT_ARCH_I386, buildFilter, type CaughtCalls, X32_BIT } from "./filter.js";
+import { installFilter } from "./install-filter.js";
 
 /** A system call that a program made and that waits for an answer. */
 export interface PendingCall {
@@ -39,15 +39,11 @@ export interface Interception {
 
 /** System calls that the agents make (x86-64). */
 const SYS = {
-  ...({ close: 3, poll: 7, ioctl: 16, setpgid: 109, prctl: 157, clock_gettime: 228 } as const),
-  seccomp: 317,
+  ...({ close: 3, poll: 7, ioctl: 16, setpgid: 109, clock_gettime: 228 } as const),
   ...({ pidfd_open: 434, pidfd_getfd: 438 } as const),
 } as const;
 
-const PR_SET_NO_NEW_PRIVS = 38;
-
 /** Of seccomp(2); include/uapi/linux/seccomp.h. */
-const SET_MODE_FILTER = 1;
 const NEW_LISTENER = 8;
 /** Once a call was told of, only a deadly signal interrupts it: handlers wait. Since Linux 5.19. */
 const WAIT_KILLABLE = 0x20;
@@ -84,16 +80,20 @@ export class Listener {
   readonly #agent: Agent;
   readonly #fd: bigint;
   readonly #interception: Interception;
+  readonly #memory: AgentMemory;
   readonly #scratch: bigint;
-  readonly #memory: number;
   readonly #callers = new Callers();
 
-  private constructor(agent: Agent, fd: bigint, interception: Interception, scratch: bigint) {
+  private constructor(
+    agent: Agent,
+    interception: Interception,
+    { fd, memory, scratch }: { readonly fd: bigint; readonly memory: AgentMemory; readonly scratch: bigint },
+  ) {
     this.#agent = agent;
     this.#fd = fd;
     this.#interception = interception;
+    this.#memory = memory;
     this.#scratch = scratch;
-    this.#memory = openSync(`/proc/${agent.pid}/mem`, "r+");
   }
 
   /**
@@ -104,15 +104,15 @@ export class Listener {
    */
   static async of(target: Agent, agent: Agent, interception: Interception): Promise<Listener> {
     const what = "the interception of system calls";
-    const scratch = await mapMemory(agent, SCRATCH.size, what);
-    const theirs = await installFilter(target, interception.calls);
+    const theirs = await installListener(target, interception.calls);
     const pidfd = await must(agent.call(SYS.pidfd_open, target.pid, 0), what);
     const fd = await must(agent.call(SYS.pidfd_getfd, pidfd, theirs, 0), what);
     await agent.call(SYS.close, pidfd);
     await agent.call(SYS.ioctl, fd, NOTIF_SET_FLAGS, WAKE_UP_HERE);
     await agent.call(SYS.setpgid, 0, 0);
     await must(target.call(SYS.close, theirs), what);
-    return new Listener(agent, fd, interception, scratch);
+    const memory = new AgentMemory(agent);
+    return new Listener(agent, interception, { fd, memory, scratch: await memory.map(SCRATCH.size) });
   }
 
   /** Answers until the last program has ended. */
@@ -131,7 +131,7 @@ export class Listener {
   close(): void {
     this.#agent.kill();
     this.#callers.close();
-    closeSync(this.#memory);
+    this.#memory.close();
   }
 
   /** Waits for a call; `undefined` when nobody is left to make one. */
@@ -209,13 +209,12 @@ export class Listener {
   }
 
   #read(offset: number, size: number): Reader {
-    const bytes = new Uint8Array(size);
-    readSync(this.#memory, bytes, 0, size, this.#scratch + BigInt(offset));
+    const bytes = this.#memory.read(this.#scratch + BigInt(offset), size);
     return new Reader(bytes, { littleEndian: true, wordSize: 8, what: "notification" });
   }
 
   #write(offset: number, bytes: Uint8Array): void {
-    writeSync(this.#memory, bytes, 0, bytes.length, Number(this.#scratch) + offset);
+    this.#memory.write(this.#scratch + BigInt(offset), bytes);
   }
 }
 
@@ -233,29 +232,9 @@ function parseNotification(bytes: Reader): Notification {
 }
 
 /** Makes a process filter its system calls, and those of all that it becomes and starts; gives its listener. */
-async function installFilter(target: Agent, calls: CaughtCalls): Promise<bigint> {
+async function installListener(target: Agent, calls: CaughtCalls): Promise<bigint> {
   const filter = buildFilter(calls);
-  // struct sock_fprog: the number of instructions, and where they are.
-  const header = 16;
-  const address = await mapMemory(target, header + filter.length, "memory for a filter");
-  const program = new Writer({ littleEndian: true })
-    .u16(filter.length / 8)
-    .padTo(8)
-    .u64(address + BigInt(header))
-    .raw(filter);
-  writeMemory(target.pid, address, program.finish());
-  const install = async (): Promise<bigint> => {
-    const result = await target.call(SYS.seccomp, SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE, address);
-    // A kernel that does not know the second flag.
-    if (result !== BigInt(-EINVAL)) return result;
-    return target.call(SYS.seccomp, SET_MODE_FILTER, NEW_LISTENER, address);
-  };
-  let result = await install();
-  if (result === BigInt(-EACCES)) {
-    // Without privileges a process may only confine those that cannot get any.
-    await must(target.call(SYS.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-    result = await install();
-  }
+  const { result } = await installFilter(target, filter, [NEW_LISTENER | WAIT_KILLABLE, NEW_LISTENER]);
   if (result >= 0n) return result;
   const why =
     result === BigInt(-EBUSY)

@@ -1,12 +1,15 @@
 import { type Agent, AgentError, type AgentExit, startAgent } from "../agent/live.js";
+import { putBlock } from "../agent/memory.js";
 import { REPLY_FD, REQUEST_FD } from "../agent/protocol.js";
 import { LiveProcess } from "../linux/live.js";
-import { mapMemory, must, writeMemory } from "./agent-memory.js";
-import { describeErrno, ENOENT, ENOEXEC } from "./errno.js";
+import { CallCounter, type Counting, NO_CALL_INFO, type Sight, STOPS } from "./counter/counter.js";
+import { describeErrno, ENOENT, ENOEXEC, must } from "./errno.js";
 import { CANNOT_EXECUTE, NOT_FOUND, RunError } from "./error.js";
+import { buildFilter, VERDICT } from "./filter.js";
 import { type Following, followPrograms, type Remark } from "./follow.js";
 import { applyGate, type Gate } from "./gate.js";
 import { HeldProgram } from "./held-program.js";
+import { installFilter } from "./install-filter.js";
 import { type Interception, Listener } from "./intercept.js";
 import { findProgram, type Program } from "./program.js";
 import { type Tracer, TracingAgent } from "./tracer.js";
@@ -25,8 +28,12 @@ export interface RunRequest {
   readonly follow?: boolean;
   /** System calls of the program, and of its children, that are answered here. */
   readonly intercept?: Interception;
+  /** Counts system calls of the program, and of all that it starts. Where it is given, all of them are followed. */
+  readonly count?: Counting;
   /** Called when the process is there that becomes the program: keys of the terminal reach it from then on. */
   readonly onProcess?: () => void;
+  /** Called when the program is about to run: from then on it may stop, or be stopped, as any other. */
+  readonly onRelease?: (pid: number) => void;
   /** Takes what is to be said of followed or answered programs while they run: a line without its end. */
   readonly onRemark?: Remark;
 }
@@ -42,6 +49,16 @@ export interface Running {
    * run on, as the kernel makes them from then on; calls that would be answered fail (ENOSYS).
    */
   readonly settled: Promise<void>;
+  /** How calls are counted, if they are. */
+  readonly counted?: CountedBy;
+}
+
+/** How calls of programs are counted. */
+export interface CountedBy {
+  /** By a filter, which dies with its tracer as do the programs; or, where none is to be had, at every system call. */
+  readonly sight: Sight;
+  /** Whether the filter made the programs give up every way to get privileges. */
+  readonly noNewPrivileges: boolean;
 }
 
 /** System calls that the process makes that becomes the program (x86-64). */
@@ -69,6 +86,7 @@ export async function startProgram(request: RunRequest): Promise<Running> {
   const remark = request.onRemark ?? (() => {});
   let tracingAgent: TracingAgent | undefined;
   let listener: Listener | undefined;
+  let counter: CallCounter | undefined;
   let staying: Promise<void> | undefined;
   try {
     await prepare(target, request);
@@ -78,23 +96,35 @@ export async function startProgram(request: RunRequest): Promise<Running> {
     }
     // Refused where there is no Yama: then nothing needs to be allowed.
     await target.call(SYS.prctl, PR_SET_PTRACER, tracing.pid);
-    tracingAgent = await TracingAgent.of(tracing);
+    const counted = request.count && (await filterCalls(target, request.count));
+    tracingAgent = await TracingAgent.of(tracing, counted && STOPS[counted.sight]);
     const tracer = await tracingAgent.seize(target.pid);
     await target.call(SYS.prctl, PR_SET_PTRACER, 0);
     await execute(target, program, request, tracer);
     if (request.gate) await applyGate(await HeldProgram.of(tracer, live), request.gate);
     await tracingAgent.forbidCore(process.pid);
-    if (request.follow) {
+    if (request.count && counted) {
+      counter = await CallCounter.of(tracing, request.count, counted.sight);
+      if (!(await counter.isAble(target.pid))) throw new RunError(NO_CALL_INFO);
+    }
+    request.onRelease?.(target.pid);
+    if (request.follow || counter) {
       await tracingAgent.leaveGroup();
       await tracer.follow();
       staying = follow(tracingAgent, tracing, {
         gate: request.gate,
         writes: request.intercept !== undefined,
         onRemark: remark,
+        ...(counter && { counter }),
       });
     } else await tracer.detach();
     const answering = listener && answer(listener, remark);
-    return { pid: target.pid, exited: target.exited, settled: settle(staying, answering) };
+    return {
+      pid: target.pid,
+      exited: target.exited,
+      settled: settle(staying, answering),
+      ...(counted && { counted }),
+    };
   } catch (error) {
     target.kill();
     listener?.close();
@@ -109,6 +139,7 @@ export async function startProgram(request: RunRequest): Promise<Running> {
   } finally {
     live.close();
     if (!staying) {
+      counter?.close();
       tracingAgent?.close();
       await tracing.close();
     }
@@ -145,9 +176,16 @@ async function follow(tracer: TracingAgent, agent: Agent, following: Following):
   } catch (error) {
     following.onRemark(`programs are no longer followed: ${error instanceof Error ? error.message : error}`);
   } finally {
+    following.counter?.finish();
     tracer.close();
     await agent.close();
   }
+}
+
+/** Has the kernel stop a process that is to become a program at the calls that are counted, if it lets us. */
+async function filterCalls(target: Agent, { calls }: Counting): Promise<CountedBy> {
+  const { result, noNewPrivileges } = await installFilter(target, buildFilter(calls, VERDICT.trace), [0]);
+  return { sight: result < 0n ? "every call" : "filter", noNewPrivileges };
 }
 
 /** Answers programs to the end of the last. */
@@ -227,22 +265,24 @@ async function putStrings(
   const strings = [path, ...words, ...environment];
   const pointersSize = 8 * (words.length + 1 + environment.length + 1);
   const size = strings.reduce((sum, { length }) => sum + length + 1, pointersSize);
-  const start = await mapMemory(target, size, "memory for the arguments");
   const block = Buffer.alloc(size);
   let end = pointersSize;
-  const addresses = strings.map((bytes) => {
-    const address = start + BigInt(end);
+  const [pathOffset, ...offsets] = strings.map((bytes) => {
+    const offset = BigInt(end);
     block.set(bytes, end);
     end += bytes.length + 1;
-    return address;
+    return offset;
   });
-  const [pathAddress, ...pointers] = addresses;
-  const lists = [...pointers.slice(0, words.length), 0n, ...pointers.slice(words.length), 0n];
-  lists.forEach((pointer, i) => {
-    block.writeBigUInt64LE(pointer, 8 * i);
+  const start = await putBlock(target, size, (at) => {
+    const pointers = offsets.map((offset) => at + offset);
+    const lists = [...pointers.slice(0, words.length), 0n, ...pointers.slice(words.length), 0n];
+    lists.forEach((pointer, i) => {
+      block.writeBigUInt64LE(pointer, 8 * i);
+    });
+    return block;
   });
-  writeMemory(target.pid, start, block);
-  return { path: pathAddress as bigint, words: start, environment: start + BigInt(8 * (words.length + 1)) };
+  const environmentAt = start + BigInt(8 * (words.length + 1));
+  return { path: start + (pathOffset as bigint), words: start, environment: environmentAt };
 }
 
 /** Refuses programs to which their file gives capabilities: the kernel would withhold them from one that is traced. */

@@ -1,40 +1,20 @@
-import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { Agent } from "../agent/live.js";
-import { mapMemory } from "./agent-memory.js";
+import { AgentMemory } from "../agent/memory.js";
 import { describeErrno, ECHILD, EINTR, EPERM, ESRCH } from "./errno.js";
 import { RunError } from "./error.js";
+import { PTRACE, TRACE, TRACE_CHILDREN } from "./ptrace.js";
 
 /** System calls that the tracing agent makes (x86-64). */
 const SYS = {
   process_vm_writev: 311,
   wait4: 61,
   kill: 62,
-  ptrace: 101,
   setpgid: 109,
   clock_gettime: 228,
   prlimit64: 302,
 } as const;
 
-/** Requests of ptrace(2) and what goes with them; include/uapi/linux/ptrace.h. */
-const PTRACE = {
-  PEEKDATA: 2,
-  POKEDATA: 5,
-  CONT: 7,
-  SINGLESTEP: 9,
-  GETREGS: 12,
-  SETREGS: 13,
-  DETACH: 17,
-  SETOPTIONS: 0x4200,
-  SEIZE: 0x4206,
-  INTERRUPT: 0x4207,
-  LISTEN: 0x4208,
-} as const;
-/** What the tracer is told of a process (PTRACE_O_…). */
-const TRACE_EXEC = 0x10;
-/** Each new process and thread of it is traced from its start, by the same options. */
-const TRACE_CHILDREN = 0x2 | 0x4 | 0x8;
-/** It is killed when its tracer ends. */
-const EXIT_KILL = 0x10_0000;
 /** Events for which a process stops (PTRACE_EVENT_…). */
 const EVENT_EXEC = 4;
 const EVENT_STOP = 128;
@@ -42,6 +22,8 @@ const EVENT_STOP = 128;
 const ANY = -1;
 const WALL = 0x4000_0000;
 const SIGTRAP = 5;
+/** Beside it where a process has stopped at a system call. */
+const SYSCALL_BIT = 0x80;
 /** SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU. */
 const STOP_SIGNALS: readonly number[] = [19, 20, 21, 22];
 const RLIMIT_CORE = 4;
@@ -73,14 +55,40 @@ export interface Change {
 }
 
 /** A process stands still as a stop signal makes it: it is to stay so until it is sent SIGCONT. */
-export function isGroupStop({ event, signal }: Change): boolean {
+function isGroupStop({ event, signal }: Change): boolean {
   return event === EVENT_STOP && STOP_SIGNALS.includes(signal);
+}
+
+/** A process stands still because its tracer told it to. */
+export function isStop({ event, signal }: Change): boolean {
+  return event === EVENT_STOP && signal === SIGTRAP;
 }
 
 /** A process has executed a program, of which no instruction has run. */
 export function isExec({ event }: Change): boolean {
   return event === EVENT_EXEC;
 }
+
+/** A process stands still because of a signal that is on its way to it. */
+function isSignal({ event, signal }: Change): boolean {
+  return event === 0 && signal !== (SIGTRAP | SYSCALL_BIT);
+}
+
+/** How a process changed, by the status that wait4(2) tells. */
+export function changeOf(pid: number, status: number): Change {
+  const ended = (status & 0xff) !== 0x7f;
+  return { pid, ended, signal: (status >>> 8) & 0xff, event: status >>> 16 };
+}
+
+/** For what processes stop that are followed, and what becomes of them when their tracer ends. */
+export interface Stops {
+  /** Of {@link TRACE}. */
+  readonly options: number;
+  /** The request by which they go on: to the end, or to the next system call. */
+  readonly goOn: typeof PTRACE.CONT | typeof PTRACE.SYSCALL;
+}
+
+const ONLY_PROGRAMS: Stops = { options: TRACE.EXEC | TRACE_CHILDREN, goOn: PTRACE.CONT };
 
 /** What the kernel writes to memory of the agent, and reads from there: results that are under way have their own. */
 const SCRATCH = {
@@ -104,18 +112,29 @@ const MAX_PIECE = SCRATCH.size - SCRATCH.bytes;
  * Methods throw {@link RunError} where the kernel refuses.
  */
 export class TracingAgent {
+  /** What is told of processes that are followed; see {@link TRACE}. */
+  readonly options: number;
+  /** The request by which a process goes on. */
+  readonly goOn: number;
   readonly #agent: Agent;
+  readonly #memory: AgentMemory;
   readonly #scratch: bigint;
-  readonly #memory: number;
 
-  private constructor(agent: Agent, scratch: bigint) {
+  private constructor(
+    agent: Agent,
+    { options, goOn }: Stops,
+    { memory, scratch }: { readonly memory: AgentMemory; readonly scratch: bigint },
+  ) {
+    this.options = options;
+    this.goOn = goOn;
     this.#agent = agent;
+    this.#memory = memory;
     this.#scratch = scratch;
-    this.#memory = openSync(`/proc/${agent.pid}/mem`, "r+");
   }
 
-  static async of(agent: Agent): Promise<TracingAgent> {
-    return new TracingAgent(agent, await mapMemory(agent, SCRATCH.size, "memory for the tracer"));
+  static async of(agent: Agent, stops: Stops = ONLY_PROGRAMS): Promise<TracingAgent> {
+    const memory = new AgentMemory(agent);
+    return new TracingAgent(agent, stops, { memory, scratch: await memory.map(SCRATCH.size) });
   }
 
   /**
@@ -123,7 +142,7 @@ export class TracingAgent {
    * where ptrace is refused.
    */
   async seize(pid: number): Promise<Tracer> {
-    const result = await this.request(PTRACE.SEIZE, pid, 0, TRACE_EXEC | EXIT_KILL);
+    const result = await this.request(PTRACE.SEIZE, pid, 0, TRACE.EXEC | TRACE.EXIT_KILL);
     if (result < 0n) throw new RunError(`ptrace is refused: ${whyRefused(pid, result)}`);
     return new Tracer(this, pid);
   }
@@ -150,15 +169,15 @@ export class TracingAgent {
 
   /** Makes a request of ptrace; gives what the kernel gives. */
   request(request: number, pid: number, address: number | bigint, data: number | bigint): Promise<bigint> {
-    return this.#agent.call(SYS.ptrace, request, pid, address, data);
+    return this.#agent.call(PTRACE.number, request, pid, address, data);
   }
 
   /** Lets a process that stopped go on as if nobody traced it, with what it was sent. */
   async resume(change: Change): Promise<void> {
-    const { pid, event, signal } = change;
+    const { pid, signal } = change;
     // Where this is refused the process was killed: its end is what is waited for next.
     if (isGroupStop(change)) await this.request(PTRACE.LISTEN, pid, 0, 0);
-    else await this.request(PTRACE.CONT, pid, 0, event === 0 ? signal : 0);
+    else await this.request(this.goOn, pid, 0, isSignal(change) ? signal : 0);
   }
 
   async registers(pid: number): Promise<Registers> {
@@ -230,7 +249,7 @@ export class TracingAgent {
 
   /** Closes what this process has open. */
   close(): void {
-    closeSync(this.#memory);
+    this.#memory.close();
   }
 
   async #wait(pid: number): Promise<Change | bigint> {
@@ -240,18 +259,16 @@ export class TracingAgent {
     } while (result === BigInt(-EINTR));
     if (result < 0n) return result;
     const status = this.#read(SCRATCH.status, 4).readUInt32LE(0);
-    const ended = (status & 0xff) !== 0x7f;
-    return { pid: Number(result), ended, signal: (status >>> 8) & 0xff, event: status >>> 16 };
+    return changeOf(Number(result), status);
   }
 
   #read(offset: number, size: number): Buffer {
-    const bytes = Buffer.alloc(size);
-    readSync(this.#memory, bytes, 0, size, this.#scratch + BigInt(offset));
-    return bytes;
+    const bytes = this.#memory.read(this.#scratch + BigInt(offset), size);
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
   #write(offset: number, bytes: Uint8Array): void {
-    writeSync(this.#memory, bytes, 0, bytes.length, Number(this.#scratch) + offset);
+    this.#memory.write(this.#scratch + BigInt(offset), bytes);
   }
 }
 
@@ -365,22 +382,22 @@ export class Tracer {
    * it is to be.
    */
   async guard(): Promise<void> {
-    await this.#ptrace(PTRACE.SETOPTIONS, 0, TRACE_EXEC | TRACE_CHILDREN | EXIT_KILL);
+    await this.#ptrace(PTRACE.SETOPTIONS, 0, this.#agent.options | TRACE.EXIT_KILL);
   }
 
   /**
    * Lets the process run, traced with all that it starts, with the signals that were kept for it. Should the agent end,
-   * it runs on.
+   * it runs on, unless the {@link TracingAgent.options options} say otherwise.
    */
   async follow(): Promise<void> {
     const ready = this.#ready();
-    const options = this.#ptrace(PTRACE.SETOPTIONS, 0, TRACE_EXEC | TRACE_CHILDREN);
-    await Promise.all([ready, options, this.#ptrace(PTRACE.CONT, 0, 0)]);
+    const options = this.#ptrace(PTRACE.SETOPTIONS, 0, this.#agent.options);
+    await Promise.all([ready, options, this.#ptrace(this.#agent.goOn, 0, 0)]);
   }
 
   /** Whether the process is still held: it is not when somebody killed it. */
   async isHeld(): Promise<boolean> {
-    return (await this.#agent.request(PTRACE.SETOPTIONS, this.pid, 0, TRACE_EXEC | TRACE_CHILDREN | EXIT_KILL)) >= 0n;
+    return (await this.#agent.request(PTRACE.SETOPTIONS, this.pid, 0, this.#agent.options | TRACE.EXIT_KILL)) >= 0n;
   }
 
   /** Gives the process its registers, and what was kept for it. */
@@ -412,13 +429,18 @@ function refusal(what: string, result: bigint): RunError {
 function whyRefused(pid: number, result: bigint): string {
   const said = describeErrno(result);
   if (result !== BigInt(-EPERM)) return said;
-  const tracer = Number(/^TracerPid:\s+(\d+)$/m.exec(textOf(`/proc/${pid}/status`))?.[1] ?? 0);
+  const tracer = tracerOf(pid);
   if (tracer > 0) {
     return `${said}: process ${tracer} traces this already, as strace -f does; start that tracer by this command instead`;
   }
   const scope = textOf("/proc/sys/kernel/yama/ptrace_scope").trim();
   if (Number(scope) > 1) return `${said}: kernel.yama.ptrace_scope is ${scope}`;
   return `${said}: a container's system call filter or a security module forbids it`;
+}
+
+/** Who traces a process or thread; 0 for nobody. */
+export function tracerOf(pid: number): number {
+  return Number(/^TracerPid:\s+(\d+)$/m.exec(textOf(`/proc/${pid}/status`))?.[1] ?? 0);
 }
 
 function textOf(path: string): string {

@@ -49,7 +49,7 @@ describe("wrong usage is one line and status 2", () => {
     [["ldd"], /name programs/],
     [["ldd", "/bin/sh", "--pid", "1"], /name programs/],
     [["disasm", image, "--gnu", "--start-address", "zz"], /"zz", no address/],
-    [["ldd", "--pid", "--json"], /^linux-gate: Option '--pid' argument is ambiguous \(linux-gate ldd --help\)$/m],
+    [["ldd", "--pid", "--json"], /^linux-gate: --pid wants a value; .* as --pid=VALUE \(linux-gate ldd --help\)$/m],
     [["maps", "--no\nsuch"], /Unknown option '--no\\x0asuch'/],
     [["symbols", image, "--gnu", "--json"], /--gnu and --json exclude each other/],
     [["disasm", image, "--gnu", "--json"], /--gnu and --json exclude each other/],

@@ -144,14 +144,55 @@ describe("the article's listings come out again", () => {
   });
 });
 
-describe("where it is no terminal", () => {
-  let all = "";
-  beforeAll(() => {
-    const { stdout, stderr, status } = linuxGate(["tour"], { env: { TMPDIR: emptyFolder("all") } });
-    expect([status, stderr]).toEqual([0, ""]);
-    all = stdout;
-  }, 60_000);
+/** What the whole tour prints where it is no terminal. */
+let all = "";
+beforeAll(() => {
+  const { stdout, stderr, status } = linuxGate(["tour"], { env: { TMPDIR: emptyFolder("all") } });
+  expect([status, stderr]).toEqual([0, ""]);
+  all = stdout;
+});
 
+describe("the screens in docs/tour.md", () => {
+  const document = readFileSync(join(import.meta.dirname, "../../docs/tour.md"), "utf8");
+  /** Captured from a terminal; the last line is the keys. */
+  const screens = [...document.matchAll(/^```text\n([\s\S]*?)^```$/gm)].map(([, screen]) =>
+    (screen as string).split("\n"),
+  );
+  const startsToday = (line: string): boolean => line.startsWith("── today");
+  /** What does not depend on the machine: all that is before today's part, and which commands are in that. */
+  const steady = (lines: readonly string[]): string => {
+    const today = lines.findIndex(startsToday);
+    return lines
+      .slice(0, today < 0 ? undefined : today)
+      .join("\n")
+      .trimEnd();
+  };
+  const commands = (lines: readonly string[]): readonly string[] =>
+    lines.slice(lines.findIndex(startsToday)).filter((line) => /^ {2}[$#] /.test(line));
+  /** Where these run, steps have other commands than in the captures. */
+  const runsI386 = linuxGate(["auxv", "i386"]).status === 0;
+
+  it.each(STEPS.map(({ name }, i) => [i + 1, name] as const))("%i, %s, are what the program prints", (number) => {
+    const isHeading = (line: string): boolean => line.startsWith(`${number} · `);
+    const screen = screens.find(([heading = ""]) => isHeading(heading) && heading.length === 100);
+    if (!screen) throw new Error(`no screen of step ${number}`);
+    const keys = screen.findLastIndex((line) => line.startsWith("space "));
+    const lines = all.split("\n");
+    const rest = lines.slice(lines.findIndex(isHeading));
+    const next = rest.findIndex((line) => line.startsWith(`${number + 1} · `));
+    const printed = next < 0 ? rest : rest.slice(0, next);
+    expect(steady(screen.slice(0, keys))).toBe(steady(printed));
+    if (x86 && tools && !runsI386) expect(commands(screen)).toEqual(commands(printed));
+  });
+
+  it("are whole: no step goes on below its screen", () => {
+    for (const screen of screens.filter(([heading]) => heading?.length === 100)) {
+      expect(screen.join("\n")).not.toMatch(/^space ▼/m);
+    }
+  });
+});
+
+describe("where it is no terminal", () => {
   it("prints all steps, one after another, within 100 columns and without colour", () => {
     for (const [i, { title }] of STEPS.entries()) expect(all).toContain(`\n${i + 1} · ${title}  `);
     expect(Math.max(...all.split("\n").map((line) => line.length))).toBe(100);

@@ -9,6 +9,7 @@ import {
 } from "../../src/measure/doctor/machine/parse.js";
 import { clockSystemCalls, vdsoNames } from "../../src/measure/doctor/process/symbols.js";
 import { errnoFilter, FIRST_ERRNO } from "../../src/measure/doctor/proof/filter.js";
+import { AUDIT_ARCH_I386, AUDIT_ARCH_X86_64 } from "../../src/run/filter.js";
 
 describe("what the doctor reads of the machine", () => {
   it("takes the counter's flags of the first processor", () => {
@@ -73,7 +74,7 @@ describe("what the doctor finds in a program's bytes", () => {
 });
 
 /** What the kernel would do with a call: runs the filter as include/uapi/linux/bpf_common.h says. */
-function runFilter(filter: Uint8Array, number: number): number {
+function runFilter(filter: Uint8Array, arch: number, number: number): number {
   const view = new DataView(filter.buffer, filter.byteOffset, filter.byteLength);
   let accumulator = 0;
   for (let at = 0; at < filter.length; at += 8) {
@@ -83,7 +84,8 @@ function runFilter(filter: Uint8Array, number: number): number {
       view.getUint8(at + 3),
       view.getUint32(at + 4, true),
     ];
-    if (code === 0x20) accumulator = operand === 0 ? number : Number.NaN;
+    if (code === 0x20) accumulator = operand === 0 ? number : operand === 4 ? arch : Number.NaN;
+    else if (code === 0x54) accumulator = (accumulator & operand) >>> 0;
     else if (code === 0x15) at += 8 * (accumulator === operand ? onEqual : onOther);
     else if (code === 0x06) return operand;
     else throw new Error(`code 0x${code.toString(16)}`);
@@ -93,9 +95,11 @@ function runFilter(filter: Uint8Array, number: number): number {
 
 describe("the filter of the proof", () => {
   it("gives each call an error of its own, and lets all others pass", () => {
-    const filter = errnoFilter([228, 96]);
-    expect(runFilter(filter, 228)).toBe(0x50000 | FIRST_ERRNO);
-    expect(runFilter(filter, 96)).toBe(0x50000 | (FIRST_ERRNO + 1));
-    expect(runFilter(filter, 0)).toBe(0x7fff0000);
+    const filter = errnoFilter("x86_64", [228, 96]);
+    expect(runFilter(filter, AUDIT_ARCH_X86_64, 228)).toBe(0x50000 | FIRST_ERRNO);
+    expect(runFilter(filter, AUDIT_ARCH_X86_64, 96)).toBe(0x50000 | (FIRST_ERRNO + 1));
+    expect(runFilter(filter, AUDIT_ARCH_X86_64, 0)).toBe(0x7fff0000);
+    expect(runFilter(filter, AUDIT_ARCH_I386, 228)).toBe(0x7fff0000);
+    expect(runFilter(errnoFilter("i386", [265]), AUDIT_ARCH_I386, 265)).toBe(0x50000 | FIRST_ERRNO);
   });
 });

@@ -1,14 +1,11 @@
-import { cpSync, mkdirSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { build } from "esbuild";
 import type { CpioEntry } from "../support/cpio.js";
 import { unpackedPackage } from "../support/debian.js";
 import { folderEntries, programEntries, runInGuest } from "../support/guest.js";
 import type { CalledBack, PlannedCall } from "./exec-i386-runner.js";
-import { GUEST_NODE } from "./i386-place.js";
+import { BUNDLE, copyDecoder, GUEST_NODE } from "./i386-place.js";
 
-const project = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const ROOT = "/linux-gate";
 
 /** Half a minute to a minute, on a machine that has nothing else to do. */
@@ -29,21 +26,12 @@ export class PlanGuest {
     const gdb = await unpackedPackage("gdb-minimal");
     if (!gdb) return undefined;
     await build({
-      absWorkingDir: project,
-      bundle: true,
-      platform: "node",
-      target: "node20.19",
-      external: ["iced-x86"],
-      logLevel: "warning",
+      ...BUNDLE,
       entryPoints: ["test/live/exec-i386-runner.ts"],
       outfile: join(folder, "runner.mjs"),
       format: "esm",
     });
-    const iced = "node_modules/iced-x86";
-    mkdirSync(join(folder, iced), { recursive: true });
-    for (const name of ["package.json", "iced_x86.js", "iced_x86_bg.wasm"]) {
-      cpSync(join(project, iced, name), join(folder, iced, name));
-    }
+    copyDecoder(folder);
     return new PlanGuest(kernel, [
       ...programEntries(process.execPath, "usr/bin/node"),
       ...programEntries(join(gdb, "usr/bin/gdb"), "usr/bin/gdb"),

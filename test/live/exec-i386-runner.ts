@@ -27,7 +27,6 @@ export interface CalledBack {
   readonly stderr: string;
   /** What each of the commands in between wrote to both of its outputs. */
   readonly meanwhile: readonly string[];
-  readonly milliseconds: number;
 }
 
 /**
@@ -43,7 +42,6 @@ for (const call of JSON.parse(readFileSync(plan, "utf8")) as PlannedCall[]) {
   writeFileSync("/dev/console", `${call.words.join(" ")}\n`);
   for (const file of [stdout, stderr]) truncateSync(file);
   if (call.before) execFileSync("sh", ["-c", call.before]);
-  const start = performance.now();
   const ending = main(call.words, () => "0");
   const meanwhile = call.meanwhile ? await runMeanwhile(call.meanwhile, ending) : [];
   const status = await ending;
@@ -54,7 +52,6 @@ for (const call of JSON.parse(readFileSync(plan, "utf8")) as PlannedCall[]) {
     stdout: readFileSync(stdout, "utf8"),
     stderr: readFileSync(stderr, "utf8"),
     meanwhile,
-    milliseconds: Math.round(performance.now() - start),
   });
   writeFileSync(results, JSON.stringify(made));
 }

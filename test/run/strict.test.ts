@@ -1,51 +1,33 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, buildFilter, X32_BIT } from "../../src/run/filter.js";
+import { afterAll, describe, expect, it } from "vitest";
+import { AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, buildFilter, VERDICT, X32_BIT } from "../../src/run/filter.js";
 import { ExecVerb } from "../support/exec-verb.js";
 import { runsHere } from "../support/native.js";
-import { needs, output } from "../support/referee.js";
+import { Workshop } from "../support/programs.js";
+import { needs } from "../support/referee.js";
 
 /**
- * Starts the program behind `--` and answers its calls: the clocks of real time and of the processor show a second of
- * 2001. The words before: `follow`; `slow`, to answer after 5 ms; `throw`, not to answer but to throw.
+ * What is asked for: the clocks of real time and of the processor show a second of 2001. With `follow` programs are
+ * followed too; with `slow` calls are answered after 5 ms, with `throw` not at all.
  */
-const DRIVER = `
-  import { startProgram } from "./src/run/live.ts";
-  const at = process.argv.indexOf("--");
-  const options = process.argv.slice(2, at);
-  const bytes = (text) => new TextEncoder().encode(text);
-  const say = (text) => process.stderr.write("linux-gate: " + text + "\\n");
-  const second = 1_000_000_000n;
-  const answer = async (call) => {
-    if (options.includes("slow")) await new Promise((resolve) => setTimeout(resolve, 5));
-    if (options.includes("throw")) throw new Error("thrown");
-    const seconds = call.number === 201;
-    const pointer = call.args[call.number === 228 ? 1 : 0];
-    const written = new DataView(new ArrayBuffer(seconds ? 8 : 16));
-    written.setBigInt64(0, second, true);
-    if (!seconds) written.setBigInt64(8, 5n, true);
-    if (pointer !== 0n || call.number === 228) await call.write(pointer, new Uint8Array(written.buffer));
-    return { result: seconds ? second : 0n };
-  };
-  startProgram({
-    words: process.argv.slice(at + 1).map(bytes),
-    environment: Object.entries(process.env).map(([name, value]) => bytes(name + "=" + value)),
-    follow: options.includes("follow"),
-    ...(options.includes("follow") && { gate: { kind: "none" } }),
-    intercept: {
-      calls: { x86_64: [{ number: 228, firstArguments: [0, 2] }, { number: 96 }, { number: 201 }], i386: [] },
-      answer,
+const REQUEST = `(options) => ({
+  follow: options.includes("follow"),
+  ...(options.includes("follow") && { gate: { kind: "none" } }),
+  intercept: {
+    calls: { x86_64: [{ number: 228, firstArguments: [0, 2] }, { number: 96 }, { number: 201 }], i386: [] },
+    answer: async (call) => {
+      if (options.includes("slow")) await new Promise((resolve) => setTimeout(resolve, 5));
+      if (options.includes("throw")) throw new Error("thrown");
+      const second = 1_000_000_000n;
+      const seconds = call.number === 201;
+      const pointer = call.args[call.number === 228 ? 1 : 0];
+      const written = new DataView(new ArrayBuffer(seconds ? 8 : 16));
+      written.setBigInt64(0, second, true);
+      if (!seconds) written.setBigInt64(8, 5n, true);
+      if (pointer !== 0n || call.number === 228) await call.write(pointer, new Uint8Array(written.buffer));
+      return { result: seconds ? second : 0n };
     },
-    onRemark: say,
-  }).then(async (running) => {
-    const { code, signal } = await running.exited;
-    await running.settled;
-    if (signal) process.kill(process.pid, signal);
-    process.exitCode = code;
-  }, (error) => { say(error.message); process.exitCode = error.name === "RunError" ? error.status : 1; });
-`;
+  },
+})`;
 
 const PROGRAM = `
 #define _GNU_SOURCE
@@ -133,37 +115,14 @@ int main(int argc, char **argv) {
 }
 `;
 
-const scratch = mkdtempSync(join(tmpdir(), "strict-test-"));
-chmodSync(scratch, 0o755);
-let verb: ExecVerb;
-beforeAll(async () => {
-  verb = await ExecVerb.of(DRIVER);
-  // For another user too.
-  chmodSync(dirname(verb.path), 0o755);
-});
+const workshop = new Workshop();
+const verb = await ExecVerb.starter(REQUEST);
 afterAll(() => {
-  rmSync(scratch, { recursive: true, force: true });
   verb.remove();
+  workshop.remove();
 });
 
-const compilers = [
-  { name: "dynamic", command: "gcc", flags: [], there: needs("gcc", "gcc") },
-  { name: "static", command: "gcc", flags: ["-static"], there: needs("gcc", "gcc") },
-  // Its wrapper leaves out the kernel's headers.
-  {
-    name: "static musl",
-    command: "musl-gcc",
-    flags: ["-static", "-idirafter", "/usr/include", "-idirafter", "/usr/include/x86_64-linux-gnu"],
-    there: needs("musl-gcc", "musl-tools"),
-  },
-].filter(({ there }) => there);
-const source = join(scratch, "program.c");
-writeFileSync(source, PROGRAM);
-const programs = compilers.map(({ name, command, flags }, i) => {
-  const path = join(scratch, `program-${i}`);
-  output(command, ...flags, "-pthread", "-o", path, source);
-  return { name, path };
-});
+const programs = workshop.cPrograms(PROGRAM, "-pthread");
 const [program] = programs.map(({ path }) => path);
 
 const run = (...words: string[]) => verb.run("--", ...words);
@@ -187,10 +146,11 @@ function decide(filter: Uint8Array, words: readonly number[]): number {
 describe("buildFilter()", () => {
   const caught = 0x7fc0_0000;
   const passed = 0x7fff_0000;
-  const filter = buildFilter({
+  const calls = {
     x86_64: [{ number: 228, firstArguments: [0, 5] }, { number: 201 }],
     i386: [{ number: 265, firstArguments: [0] }, { number: 13 }],
-  });
+  };
+  const filter = buildFilter(calls, VERDICT.notify);
   const data = (arch: number, number: number, first: number) => [number, arch, 0, 0, first, 0, 0, 0];
 
   it("tells of the calls of each ABI by their own numbers", () => {
@@ -217,7 +177,7 @@ describe("buildFilter()", () => {
 
   it("refuses more than it can jump over", () => {
     const x86_64 = Array.from({ length: 200 }, (_, number) => ({ number }));
-    expect(() => buildFilter({ x86_64, i386: [] })).toThrow(RangeError);
+    expect(() => buildFilter({ x86_64, i386: [] }, VERDICT.notify)).toThrow(RangeError);
   });
 });
 

@@ -1,33 +1,55 @@
 import { type SpawnOptions, type SpawnSyncOptions, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The verb alone, with the words behind it as the program's main file reads them. */
-const VERB = `
+/** A verb alone, with the words behind it as the program's main file reads them. */
+const verbMain = (verb: string): string => `
   import { parseArgs } from "node:util";
-  import { command } from "./src/cli/commands/exec.ts";
+  import { command } from "./src/cli/commands/${verb}.ts";
   import { isExpected, parserOptions } from "./src/cli/command.ts";
+  import { chooseStyle, Output } from "./src/cli/output.ts";
   const { values, positionals } = parseArgs({
     args: process.argv.slice(2), options: parserOptions(command), allowPositionals: true,
   });
-  const remark = (text) => process.stderr.write("linux-gate: " + text + "\\n");
+  const output = new Output(chooseStyle({ color: false, noColor: true }));
   command
     .run({
       positionals,
       flag: (name) => values[name] === true,
       text: (name) => (typeof values[name] === "string" ? values[name] : undefined),
-      output: { remark },
-      json: false,
+      output,
+      json: values.json === true,
     })
     .catch((error) => {
-      remark(isExpected(error) || error.name === "RunError" ? error.message : error.stack);
+      output.remark(isExpected(error) ? error.message : error.stack);
       return 2;
     })
     .then((status) => { process.exitCode = status; });
+`;
+
+/** A program that starts the one behind `--`, and ends when nothing is left to be done for it. */
+const starterMain = (request: string): string => `
+  import { startProgram } from "./src/run/live.ts";
+  const at = process.argv.indexOf("--");
+  const bytes = (text) => new TextEncoder().encode(text);
+  const say = (text) => process.stderr.write("linux-gate: " + text + "\\n");
+  const requested = (${request})(process.argv.slice(2, at));
+  process.on("SIGINT", () => {});
+  startProgram({
+    words: process.argv.slice(at + 1).map(bytes),
+    environment: Object.entries(process.env).map(([name, value]) => bytes(name + "=" + value)),
+    onRemark: say,
+    ...requested,
+  }).then(async (running) => {
+    const { code, signal } = await running.exited;
+    await running.settled;
+    if (signal) process.kill(process.pid, signal);
+    process.exitCode = code;
+  }, (error) => { say(error.message); process.exitCode = error.status ?? 1; });
 `;
 
 /** What a program under exec wrote, and how it ended. */
@@ -39,7 +61,7 @@ export interface Executed {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** The exec verb as one file that Node runs, made from the sources as they are. */
+/** A verb that starts programs, as one file that Node runs, made from the sources as they are; for other users too. */
 export class ExecVerb {
   /** The file. */
   readonly path: string;
@@ -50,14 +72,23 @@ export class ExecVerb {
     this.path = join(folder, "exec.cjs");
   }
 
-  static async bundle(): Promise<ExecVerb> {
-    return ExecVerb.of(VERB);
+  static async bundle(verb = "exec"): Promise<ExecVerb> {
+    return ExecVerb.of(verbMain(verb));
+  }
+
+  /**
+   * Bundles, in the verb's place, a program that makes the request `request(options)` for what stands behind `--`: a
+   * function's source, which is given the words before.
+   */
+  static async starter(request: string): Promise<ExecVerb> {
+    return ExecVerb.of(starterMain(request));
   }
 
   /** Bundles another main program, whose imports are relative to the project's folder. */
   static async of(contents: string): Promise<ExecVerb> {
     // Where the bundle finds the packages that it loads.
     const verb = new ExecVerb(mkdtempSync(join(root, "node_modules/.exec-test-")));
+    chmodSync(verb.#folder, 0o755);
     await build({
       stdin: { contents, resolveDir: root, loader: "ts" },
       outfile: verb.path,
@@ -98,6 +129,18 @@ export class ExecVerb {
   /** Starts it. */
   start(options: SpawnOptions, ...args: readonly string[]) {
     return spawn(process.execPath, [this.path, ...args], options);
+  }
+
+  /** Processes that run it now, or have not yet become the program that it starts. */
+  processes(): string[] {
+    return readdirSync("/proc").filter((pid) => {
+      try {
+        return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(this.path);
+      } catch {
+        // It has ended.
+        return false;
+      }
+    });
   }
 
   remove(): void {

@@ -1,4 +1,3 @@
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import type { CpioEntry } from "./cpio.js";
 import { unpackedPackage } from "./debian.js";
@@ -51,7 +50,7 @@ export async function i386Programs(workshop: Workshop): Promise<CpioEntry[] | un
   }
   return [
     ...entries,
-    goProgram(workshop),
+    fileEntry(workshop.goProgram("work-go", GO_WORKLOAD, { GOARCH: "386" }), `${PROGRAMS}/work-go`),
     fileEntry(join(muslLibrary, "libc.so"), "/lib/ld-musl-i386.so.1"),
     // Threads that are cancelled load it.
     fileEntry(output("gcc", "-m32", "-print-file-name=libgcc_s.so.1").trim(), "/lib32/libgcc_s.so.1"),
@@ -77,13 +76,4 @@ function muslOptions(usr: string, library: readonly string[], kind: string): str
       ...ends("crtn.o"),
     ],
   ];
-}
-
-function goProgram(workshop: Workshop): CpioEntry {
-  const path = workshop.path("work-go");
-  const source = workshop.write("work.go", GO_WORKLOAD);
-  const env = { ...process.env, GOARCH: "386", CGO_ENABLED: "0", GO111MODULE: "off" };
-  const { status, stderr } = spawnSync("go", ["build", "-ldflags=-s", "-o", path, source], { env, encoding: "utf8" });
-  if (status !== 0) throw new Error(`go build: ${stderr}`);
-  return fileEntry(path, `${PROGRAMS}/work-go`);
 }

@@ -1,11 +1,9 @@
-import { readFileSync } from "node:fs";
 import { renderCallCounts } from "../../render/call-counts.js";
 import { RunError } from "../../run/error.js";
-import { type Running, type RunRequest, startProgram } from "../../run/live.js";
 import type { CallTable } from "../call-table.js";
-import { type Command, type Invocation, isExpected, UsageError } from "../command.js";
+import { type Command, type Invocation, UsageError } from "../command.js";
 import { chooseGate, GATE_OPTIONS } from "../gate-options.js";
-import { endBySignal, forwardSignals } from "../signals.js";
+import { type RunWish, runProgram } from "../run-program.js";
 
 export const command: Command = {
   name: "exec",
@@ -53,35 +51,15 @@ async function start(invocation: Invocation): Promise<number> {
   const aslr = invocation.text("aslr") ?? "off";
   if (aslr !== "off") throw new UsageError(`--aslr is ${JSON.stringify(aslr)}: off is all that can be asked for`);
   const { gate, calls, follow, intercept } = await chooseGate(invocation);
-  const signals = forwardSignals();
-  const request: RunRequest = {
-    words: programWords(invocation.positionals),
-    environment: ownEnvironment(),
+  const wish: RunWish = {
     ...(gate && { gate }),
     follow,
     ...(intercept && { intercept }),
-    onProcess: signals.begun,
-    onRemark: (text) => invocation.output.remark(text),
     fixedAddresses: invocation.text("aslr") === "off",
   };
-  let running: Running;
-  try {
-    running = await startProgram(request);
-  } catch (error) {
-    signals.stop();
-    const [signal] = signals.received;
-    // What was to end the program came before there was one.
-    if (signal !== undefined) return endBySignal(signal);
-    if (error instanceof RunError || !isExpected(error)) throw error;
-    throw new RunError(error.message, undefined, { cause: error });
-  }
-  signals.to(running.pid);
-  const { code, signal } = await running.exited;
-  // From here on the keys end this command; what the program has started runs on.
-  signals.stop();
-  await running.settled;
-  if (calls) showCalls(calls, invocation);
-  return signal === undefined ? (code ?? 128) : endBySignal(signal);
+  return runProgram(invocation, wish, () => {
+    if (calls) showCalls(calls, invocation);
+  });
 }
 
 /** Lists the calls that were counted, on standard error as strace does: standard output is the program's. */
@@ -90,40 +68,4 @@ function showCalls(calls: CallTable, { json, output }: Invocation): void {
   calls.close();
   if (json) output.json({ calls: counts });
   else output.aside(renderCallCounts(counts));
-}
-
-/** The strings in a /proc file in which each ends with a zero byte. */
-function zeroEnded(path: string): Uint8Array[] {
-  let bytes: Buffer;
-  try {
-    bytes = readFileSync(path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new RunError(`${path} cannot be read (${code}): a program is started through /proc`, undefined, {
-      cause: error,
-    });
-  }
-  const strings: Uint8Array[] = [];
-  for (let from = 0; from < bytes.length; ) {
-    const zero = bytes.indexOf(0, from);
-    const end = zero < 0 ? bytes.length : zero;
-    strings.push(bytes.subarray(from, end));
-    from = end + 1;
-  }
-  return strings;
-}
-
-/** The environment as this process was given it: Node's own view of it has no bytes that are not UTF-8. */
-function ownEnvironment(): Uint8Array[] {
-  return zeroEnded("/proc/self/environ").filter(({ length }) => length > 0);
-}
-
-/** The program and its arguments, byte for byte: they are the last words of this process, which Node has as UTF-8. */
-function programWords(positionals: readonly string[]): RunRequest["words"] {
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  const words = zeroEnded("/proc/self/cmdline").slice(-positionals.length);
-  const same = words.length === positionals.length && words.every((word, i) => decoder.decode(word) === positionals[i]);
-  const [program, ...rest] = same ? words : positionals.map((word) => new TextEncoder().encode(word));
-  if (!program) throw new UsageError("no program is named");
-  return [program, ...rest];
 }

@@ -162,7 +162,7 @@ export const CATALOG = {
     severity: "warn",
     meaning:
       "nothing in the process has the name of a vDSO function in it: if it makes clock calls, they are real ones",
-    remedy: "strace -c -f -p PID counts its real clock calls; link with a C library that uses the vDSO",
+    remedy: "linux-gate trace PID counts its real clock calls; link with a C library that uses the vDSO",
   },
   "no-vdso": {
     severity: "bad",

@@ -1,4 +1,4 @@
-import { getSystemErrorMap } from "node:util";
+import { errnoName } from "../../agent/errno.js";
 import { type Agent, AgentError, startAgent } from "../../agent/live.js";
 import { AgentMemory, PROT } from "../../agent/memory.js";
 import { type AgentAbi, WORD_SIZE } from "../../agent/protocol.js";
@@ -266,9 +266,4 @@ export class Trial {
     this.#agent?.kill();
     this.#agent = undefined;
   }
-}
-
-/** The name of the error that the kernel gives as a negative number: `EINVAL`. */
-export function errnoName(result: bigint): string {
-  return getSystemErrorMap().get(Number(result))?.[0] ?? `error ${-result}`;
 }

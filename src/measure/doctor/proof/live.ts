@@ -1,4 +1,4 @@
-import { getSystemErrorMap } from "node:util";
+import { errnoName } from "../../../agent/errno.js";
 import { type Agent, AgentError, startAgent } from "../../../agent/live.js";
 import { AgentMemory } from "../../../agent/memory.js";
 import { type AgentAbi, WORD_SIZE } from "../../../agent/protocol.js";
@@ -138,7 +138,10 @@ function imageFacts(image: VdsoImage): ImageFacts {
 async function putFilter(agent: Agent, memory: AgentMemory, page: bigint): Promise<void> {
   const { abi } = agent;
   const numbers = NUMBERS[abi];
-  const filter = errnoFilter(REAL_CALLS[abi].map(([, number]) => number));
+  const filter = errnoFilter(
+    abi,
+    REAL_CALLS[abi].map(([, number]) => number),
+  );
   memory.write(page + BigInt(AT.filter), filter);
   // struct sock_fprog: a count of 16 bits, and behind what alignment asks for the address.
   const wordSize = WORD_SIZE[abi];
@@ -147,16 +150,11 @@ async function putFilter(agent: Agent, memory: AgentMemory, page: bigint): Promi
   // Without this a filter needs CAP_SYS_ADMIN; a kernel that does not know it may still grant that.
   await agent.call(numbers.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const set = await agent.call(numbers.prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, page + BigInt(AT.program));
-  if (set !== 0n) throw new Unprovable(`the kernel takes no seccomp filter (${errorName(set)})`);
+  if (set !== 0n) throw new Unprovable(`the kernel takes no seccomp filter (${errnoName(set)})`);
   const control = await agent.call(numbers.clock_gettime, 1, page);
   if (realCall(abi, control) !== "clock_gettime") {
     throw new Unprovable(`the seccomp filter has no effect: a real clock_gettime gives ${control}`);
   }
-}
-
-/** `EINVAL`, of the kernel's negative result. */
-function errorName(result: bigint): string {
-  return getSystemErrorMap().get(Number(result))?.[0] ?? `error ${-result}`;
 }
 
 /** Has the agent join the time namespace of a process; gives why it cannot. */
@@ -169,9 +167,9 @@ async function join(
   const path = `/proc/${namespaceOf}/ns/time`;
   memory.write(page + BigInt(AT.path), new TextEncoder().encode(`${path}\0`));
   const fd = await agent.call(numbers.open, page + BigInt(AT.path), 0);
-  if (fd < 0n) return `${path} cannot be opened (${errorName(fd)})`;
+  if (fd < 0n) return `${path} cannot be opened (${errnoName(fd)})`;
   const joined = await agent.call(numbers.setns, fd, CLONE_NEWTIME);
-  return joined === 0n ? undefined : `it may not be joined (${errorName(joined)}): that takes CAP_SYS_ADMIN`;
+  return joined === 0n ? undefined : `it may not be joined (${errnoName(joined)}): that takes CAP_SYS_ADMIN`;
 }
 
 /** Memory for random bytes: the state that the vDSO keeps between calls. */
