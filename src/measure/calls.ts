@@ -1,5 +1,5 @@
 import type { AgentAbi } from "../agent/protocol.js";
-import { CLOCK_NAMES } from "../vdso/syscalls.js";
+import { CLOCK_NAMES, syscallNumber } from "../vdso/syscalls.js";
 import type { RoutineName } from "./layout.js";
 
 /** By which way a call is made: through the vDSO's function, or a real system call by one of the ways into the kernel. */
@@ -40,11 +40,16 @@ const CLOCK_MONOTONIC = 1;
 /** The clocks that a vDSO may answer for, and the two that it never does. */
 const CLOCKS = [0, 1, 5, 6, 4, 7, 11, 2, 3] as const;
 
-function clockCalls(name: string, numbers: CallPlan["numbers"], clocks: readonly number[]): CallPlan[] {
+function numbersOf(name: string): CallPlan["numbers"] {
+  const [i386, x86_64] = [syscallNumber("i386", name), syscallNumber("x86_64", name)];
+  return { ...(i386 !== undefined && { i386 }), ...(x86_64 !== undefined && { x86_64 }) };
+}
+
+function clockCalls(name: string, clocks: readonly number[]): CallPlan[] {
   return clocks.map((clock) => ({
     call: `${name}(${CLOCK_NAMES[clock]})`,
     name,
-    numbers,
+    numbers: numbersOf(name),
     args: ({ buffer }) => [clock, buffer],
   }));
 }
@@ -58,27 +63,27 @@ export const NULL_CALL = "null";
 /** Every call that is measured, in the order in which results have them. */
 export const CALLS: readonly CallPlan[] = [
   { call: NULL_CALL, numbers: { i386: 64, x86_64: 110 }, args: () => [] },
-  ...clockCalls("clock_gettime", { i386: 265, x86_64: 228 }, CLOCKS),
-  ...clockCalls("clock_gettime64", { i386: 403 }, CLOCKS),
+  ...clockCalls("clock_gettime", CLOCKS),
+  ...clockCalls("clock_gettime64", CLOCKS),
   {
     call: "gettimeofday",
     name: "gettimeofday",
-    numbers: { i386: 78, x86_64: 96 },
+    numbers: numbersOf("gettimeofday"),
     args: ({ buffer }) => [buffer, 0],
   },
-  { call: "time", name: "time", numbers: { i386: 13, x86_64: 201 }, args: () => [0] },
-  ...clockCalls("clock_getres", { i386: 266, x86_64: 229 }, [CLOCK_MONOTONIC]),
-  ...clockCalls("clock_getres_time64", { i386: 406 }, [CLOCK_MONOTONIC]),
+  { call: "time", name: "time", numbers: numbersOf("time"), args: () => [0] },
+  ...clockCalls("clock_getres", [CLOCK_MONOTONIC]),
+  ...clockCalls("clock_getres_time64", [CLOCK_MONOTONIC]),
   {
     call: "getcpu",
     name: "getcpu",
-    numbers: { i386: 318, x86_64: 309 },
+    numbers: numbersOf("getcpu"),
     args: ({ buffer }) => [buffer, buffer + 8n, 0],
   },
   {
     call: `getrandom(${RANDOM_BYTES})`,
     name: "getrandom",
-    numbers: { i386: 355, x86_64: 318 },
+    numbers: numbersOf("getrandom"),
     args: ({ buffer }) => [buffer, RANDOM_BYTES, 0],
     functionArgs: ({ randomState }) => (randomState ? [randomState.address, randomState.size] : []),
   },

@@ -1,3 +1,5 @@
+import { parseCpu } from "../linux/ldso/cpu.js";
+
 /** What the processor's time stamp counter is good for, by the flags of /proc/cpuinfo. */
 export interface TscFlags {
   /** There is one. */
@@ -10,10 +12,8 @@ export interface TscFlags {
 
 /** Reads the flags of the first processor in the text of /proc/cpuinfo; `undefined` where it has no such line. */
 export function tscFlags(cpuinfo: string): TscFlags | undefined {
-  // flags		: fpu vme de pse tsc msr … constant_tsc rep_good nopl nonstop_tsc
-  const line = /^flags\s*: (.*)$/m.exec(cpuinfo)?.[1];
-  if (line === undefined) return undefined;
-  const flags = new Set(line.split(" "));
+  const { flags } = parseCpu(cpuinfo);
+  if (flags.size === 0) return undefined;
   return { tsc: flags.has("tsc"), constant: flags.has("constant_tsc"), nonstop: flags.has("nonstop_tsc") };
 }
 

@@ -14,10 +14,11 @@ const SEVERITY_STYLE: Readonly<Record<Severity, keyof Style>> = {
 
 /** The verdict, the calls of each ABI, and the findings with their evidence and what to do. */
 export function renderDoctor({ verdict, lost, findings, facts }: DoctorResult, style: Style = plainStyle): string {
-  const verdictLine = lost ? style.warning(visible(verdict)) : style.accent(visible(verdict));
+  const lines = wrap(verdict).trimEnd().split("\n");
+  const verdictText = lines.map((line) => (lost ? style.warning(line) : style.accent(line))).join("\n");
   const calls = facts.abis.flatMap((abi) => (abi.proof.length > 0 ? [callTable(abi, style)] : []));
   const told = new Set<string>();
-  return [`${verdictLine}\n`, ...calls, ...findings.map((one) => findingText(one, told, style))].join("\n");
+  return [`${verdictText}\n`, ...calls, ...findings.map((one) => findingText(one, told, style))].join("\n");
 }
 
 const ANSWERS: Readonly<Record<ProofRow["answer"], string>> = {

@@ -1,6 +1,8 @@
 import type { NamedPlace } from "../measure/trace/names.js";
 import { libraryName } from "../measure/trace/names.js";
 import type { Entry, TraceFinding, TraceResult, TraceRow, TraceSite } from "../verbs/trace.js";
+import { wholeText } from "./bench-words.js";
+import { wrap } from "./explain.js";
 import { plainStyle, type Style } from "./style.js";
 import { table } from "./table.js";
 import { visible } from "./visible.js";
@@ -33,13 +35,18 @@ function* parts(result: TraceResult, style: Style): Generator<string> {
     });
     yield `${style.bold("where")}\n${table(result.sites.slice(0, MOST_SITES).map(siteCells), { right: [0], style })}${moreSites(result)}`;
   }
-  yield `${verdict(result)}${result.findings.map((finding) => `${style.bold(visible(title(finding)))}\n  ${visible(advice(finding, result))}\n`).join("")}${method(result)}`;
+  const findings = result.findings.map(
+    (finding) => `${style.bold(visible(title(finding)))}\n${wrap(advice(finding, result), "  ")}`,
+  );
+  yield `${wrap(verdict(result))}${findings.join("")}${method(result)
+    .map((sentence) => wrap(sentence))
+    .join("")}`;
 }
 
 function rowCells(row: TraceRow): string[] {
   return [
-    number(row.calls),
-    number(row.perSecond),
+    wholeText(row.calls),
+    wholeText(row.perSecond),
     `${(row.share * 100).toFixed(1)}%`,
     row.kernelNs === undefined ? "?" : time(row.kernelNs),
     row.byDesign ? "by design" : row.lostNs === undefined ? "?" : time(row.lostNs),
@@ -51,12 +58,12 @@ function rowCells(row: TraceRow): string[] {
 
 function siteCells({ calls, call, caller, entered, entry }: TraceSite): string[] {
   const through = entry === "own code" ? "" : `through ${place(entered)}`;
-  return [number(calls), call, caller ? place(caller) : "?", through];
+  return [wholeText(calls), call, caller ? place(caller) : "?", through];
 }
 
 function moreSites({ sites }: TraceResult): string {
   const more = sites.length - MOST_SITES;
-  return more > 0 ? `and ${number(more)} more, which --json lists\n` : "";
+  return more > 0 ? `and ${wholeText(more)} more, which --json lists\n` : "";
 }
 
 function place({ file, offset, symbol }: NamedPlace): string {
@@ -68,13 +75,13 @@ function place({ file, offset, symbol }: NamedPlace): string {
 function verdict({ calls, lostNs, seconds, rows, ended, pid }: TraceResult): string {
   const gone = ended ? `process ${pid} has ended; ` : "";
   const within = `in ${time(seconds * 1e9)}`;
-  if (calls === 0) return `${gone}${within} no clock or getcpu call reached the kernel\n`;
+  if (calls === 0) return `${gone}${within} no clock or getcpu call reached the kernel`;
   const unknown = rows.some((row) => row.lostNs === undefined) ? ", not counting those marked ?" : "";
-  return `${gone}${callsText(calls)} ${within} reached the kernel; untraced, about ${time(lostNs)} are lost by that${unknown}\n`;
+  return `${gone}${callsText(calls)} ${within} reached the kernel; untraced, about ${time(lostNs)} are lost by that${unknown}`;
 }
 
 function callsText(calls: number): string {
-  return `${number(calls)} ${calls === 1 ? "call" : "calls"}`;
+  return `${wholeText(calls)} ${calls === 1 ? "call" : "calls"}`;
 }
 
 function title({ id, calls, libraries, lostNs }: TraceFinding): string {
@@ -99,35 +106,29 @@ function advice({ id, kinds }: TraceFinding, { withoutVdso }: TraceResult): stri
   }
 }
 
-function method({ method: by, noNewPrivileges, threads, costs }: TraceResult): string {
+function method({ method: by, noNewPrivileges, threads, costs }: TraceResult): string[] {
   const how =
     by === "filter"
       ? "counted by a filter that stops the program at these calls alone: they took far longer than untraced, all else ran at full speed"
-      : `counted by stopping ${threads === undefined ? "the program" : `${number(threads)} ${threads === 1 ? "thread" : "threads"}`} at every system call, of whatever kind: it was slowed down, and makes more calls a second untraced`;
-  const single = costs.map(
-    ({ call, realNs, vdsoNs }) =>
-      `${call} ${realNs.toFixed(0)} ns${vdsoNs === undefined ? "" : ` / ${vdsoNs.toFixed(0)} ns`}`,
+      : `counted by stopping ${threads === undefined ? "the program" : `${wholeText(threads)} ${threads === 1 ? "thread" : "threads"}`} at every system call, of whatever kind: it was slowed down, and makes more calls a second untraced`;
+  const each = costs.map(
+    ({ call, realNs, vdsoNs }) => `${call} ${single(realNs)}${vdsoNs === undefined ? "" : ` / ${single(vdsoNs)}`}`,
   );
   const privileges = noNewPrivileges
     ? "; programs could not get privileges (no_new_privs), which a filter asks of users"
     : "";
-  const measured =
-    single.length > 0
-      ? `times are counts times what calls cost here untraced, as system call / by the vDSO: ${single.join(", ")}\n`
-      : "";
-  return `${how}${privileges}\n${measured}`;
+  const measured = `times are counts times what calls cost here untraced, as system call / by the vDSO: ${each.join(", ")}`;
+  return [`${how}${privileges}`, ...(each.length > 0 ? [measured] : [])];
+}
+
+/** What one call costs: `23 ns`. */
+function single(ns: number): string {
+  return ns < 0.5 ? "<1 ns" : `${ns.toFixed(0)} ns`;
 }
 
 function some(names: readonly string[]): string {
   const more = names.length - MOST_NAMES;
   return `${names.slice(0, MOST_NAMES).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
-}
-
-/** A whole number, thousands divided. */
-function number(value: number): string {
-  return Math.round(value)
-    .toString()
-    .replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** Nanoseconds in the unit that leaves one to three figures before the point. */

@@ -29,8 +29,9 @@ const OPTIONS = TRACE.CLONE | TRACE.EXEC | TRACE.SYSGOOD;
 const MAX_ROUNDS = 100;
 
 /**
- * Counts system calls of a process that runs, until what `enough` gives when it is called, at the start, resolves, or it has ended. All its threads stop at each of
- * their system calls meanwhile. Then, and also where this process is killed, it runs on as before.
+ * Counts system calls of a process that runs, until it has ended, or `enough`, which is called when all its threads are
+ * traced, resolves. All of them stop at each of their system calls meanwhile. Then, and also where this process is killed,
+ * it runs on as before.
  *
  * Throws {@link RunError} where it may not be traced, `ProcessError` where there is none.
  */

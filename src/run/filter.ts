@@ -34,6 +34,9 @@ const AND = 0x54;
 const JUMP_IF_EQUAL = 0x15;
 const RETURN = 0x06;
 
+/** Size of `struct sock_filter`. */
+const INSTRUCTION_SIZE = 8;
+
 interface Instruction {
   readonly code: number;
   /** How many instructions to pass over where a comparison holds, and where it does not. */
@@ -61,6 +64,15 @@ export function buildFilter(calls: CaughtCalls, verdict: number = VERDICT.notify
     out.u16(code).u8(onEqual).u8(onOther).u32(operand);
   }
   return out.finish();
+}
+
+/** `struct sock_fprog` of a filter, with the filter behind it, to be put at an address. */
+export function filterProgram(filter: Uint8Array, address: bigint, wordSize: 4 | 8): Uint8Array {
+  const out = new Writer({ littleEndian: true, wordSize }).u16(filter.length / INSTRUCTION_SIZE).padTo(wordSize);
+  return out
+    .word(address + BigInt(2 * wordSize))
+    .raw(filter)
+    .finish();
 }
 
 function choose(calls: readonly CaughtCall[], all: number): Instruction[] {

@@ -1,7 +1,7 @@
 import type { Agent } from "../agent/live.js";
 import { putBlock } from "../agent/memory.js";
-import { Writer } from "../bytes/writer.js";
 import { EACCES, EINVAL, must } from "./errno.js";
+import { filterProgram } from "./filter.js";
 
 /** System calls that the process makes that is to be filtered (x86-64). */
 const SYS = { prctl: 157, seccomp: 317 } as const;
@@ -24,16 +24,7 @@ export interface Installed {
  * its privileges.
  */
 export async function installFilter(target: Agent, filter: Uint8Array, flags: readonly number[]): Promise<Installed> {
-  // struct sock_fprog: the number of instructions, and where they are.
-  const header = 16;
-  const address = await putBlock(target, header + filter.length, (at) =>
-    new Writer({ littleEndian: true })
-      .u16(filter.length / 8)
-      .padTo(8)
-      .u64(at + BigInt(header))
-      .raw(filter)
-      .finish(),
-  );
+  const address = await putBlock(target, 16 + filter.length, (at) => filterProgram(filter, at, 8));
   const install = async (): Promise<bigint> => {
     let result = BigInt(-EINVAL);
     for (const flag of flags) {

@@ -76,7 +76,8 @@ const FD_CLOEXEC = 1;
  * Starts a program with this process's standard streams, working folder, process group and limits. It is
  * a child of this process, and outlives it.
  *
- * Whatever fails, nothing is left running, and the program has run no instruction. Throws {@link RunError}; `AgentError` where no agent can be started.
+ * Whatever fails, nothing is left running, and the program has run no instruction. Throws {@link RunError}; `AgentError`
+ * where no agent can be started.
  */
 export async function startProgram(request: RunRequest): Promise<Running> {
   const program = findProgram(request.words[0], variable(request.environment, "PATH"));

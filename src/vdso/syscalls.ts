@@ -26,6 +26,20 @@ export function syscallName(abi: Abi, number: number): string | undefined {
   return abi === "x32" ? SYSCALLS.x86_64?.[number & ~X32_SYSCALL_BIT] : SYSCALLS[abi]?.[number];
 }
 
+const NUMBERS = {
+  i386: numbersByName("i386"),
+  x86_64: numbersByName("x86_64"),
+} as const;
+
+function numbersByName(abi: "i386" | "x86_64"): ReadonlyMap<string, number> {
+  return new Map(Object.entries(SYSCALLS[abi] ?? {}).map(([number, name]) => [name ?? "", Number(number)]));
+}
+
+/** The number of a system call that a vDSO can fall back to; `undefined` in an ABI that has it not. */
+export function syscallNumber(abi: "i386" | "x86_64", name: string): number | undefined {
+  return NUMBERS[abi].get(name);
+}
+
 /** Names of the clocks that clock_gettime takes, by number (include/uapi/linux/time.h). */
 export const CLOCK_NAMES: readonly string[] = [
   "REALTIME",

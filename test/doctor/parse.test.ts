@@ -7,6 +7,7 @@ import {
   marksUnstable,
   parameterValue,
 } from "../../src/measure/doctor/machine/parse.js";
+import { namespaceOffsets, statusNumber } from "../../src/measure/doctor/process/parse.js";
 import { clockSystemCalls, vdsoNames } from "../../src/measure/doctor/process/symbols.js";
 import { errnoFilter, FIRST_ERRNO } from "../../src/measure/doctor/proof/filter.js";
 import { AUDIT_ARCH_I386, AUDIT_ARCH_X86_64 } from "../../src/run/filter.js";
@@ -46,6 +47,24 @@ describe("what the doctor reads of the machine", () => {
     expect(clocksourceMode("constructor")).toBeUndefined();
     expect(fastAlternatives(["hpet", "acpi_pm", "tsc"], "hpet")).toEqual(["tsc"]);
     expect(fastAlternatives(["tsc"], "tsc")).toEqual([]);
+  });
+});
+
+describe("what the doctor reads of a process", () => {
+  it("takes the offsets of its time namespace that are not zero, with their sign", () => {
+    const text = "monotonic           0         0\nboottime         1000         5\n";
+    expect(namespaceOffsets(text)).toEqual(["boottime 1000.000000005"]);
+    expect(namespaceOffsets("monotonic -2 500000000\nboottime -1 0\n")).toEqual([
+      "monotonic -1.500000000",
+      "boottime -1.000000000",
+    ]);
+    expect(namespaceOffsets("")).toEqual([]);
+  });
+
+  it("takes numbers of its status", () => {
+    const text = "Seccomp:\t2\nSeccomp_filters:\t13\n";
+    expect([statusNumber(text, "Seccomp"), statusNumber(text, "Seccomp_filters")]).toEqual([2, 13]);
+    expect(statusNumber(text, "NoNewPrivs")).toBeUndefined();
   });
 });
 

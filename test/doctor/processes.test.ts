@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -136,7 +136,11 @@ int main(void) { struct sock_filter allow = {0x06, 0, 0, 0x7fff0000}; struct soc
     if (path === undefined || !needs("valgrind", "valgrind")) return;
     // Its launcher executes the tool, which unmaps the vDSO as it loads the program, and takes that one's name.
     const pid = await surgery.start("none-amd64-linu", "valgrind", "--tool=none", path);
-    await sleep(1000);
+    const isLoaded = () => {
+      const maps = readFileSync(`/proc/${pid}/maps`, "latin1");
+      return maps.includes(path) && !maps.includes("[vdso]");
+    };
+    for (let i = 0; i < 2400 && !isLoaded(); i++) await sleep(25);
     const result = surgery.look([String(pid)]);
     expect(result.facts.process?.runner).toBe("valgrind");
     expect(ids(result)).toContain("run-by-tool");

@@ -47,7 +47,7 @@ export class Surgery {
     const child: ChildProcess = spawn(first, rest, { stdio: "ignore" });
     const pid = child.pid as number;
     this.#started.push(pid);
-    for (let i = 0; i < 200; i++) {
+    for (let i = 0; i < 2400; i++) {
       if (commOf(pid) === name) return pid;
       const own = childrenOf(pid).find((one) => commOf(one) === name);
       if (own !== undefined) {

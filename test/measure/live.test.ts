@@ -22,17 +22,17 @@ const find = ({ rows }: Measured, key: string): CallFigures | undefined => rows.
 /** Ids of the agents that this process has running. */
 function agents(): number[] {
   const children = readdirSync("/proc/self/task").flatMap((task) =>
-    readFileSync(`/proc/self/task/${task}/children`, "latin1")
+    textOf(`/proc/self/task/${task}/children`)
       .split(" ")
       .filter((pid) => pid !== ""),
   );
-  return children.filter((pid) => commandOf(pid).startsWith("linux-gate-agent")).map(Number);
+  return children.filter((pid) => textOf(`/proc/${pid}/cmdline`).startsWith("linux-gate-agent")).map(Number);
 }
 
-/** The command line of a process; empty where it has ended. */
-function commandOf(pid: string): string {
+/** What a file of a process or thread says; nothing where that has ended. */
+function textOf(path: string): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+    return readFileSync(path, "latin1");
   } catch {
     return "";
   }

@@ -4,31 +4,6 @@ import type { TraceResult } from "../../src/verbs/trace.js";
 import { type Executed, ExecVerb } from "./exec-verb.js";
 import { output } from "./referee.js";
 
-/** The verb alone, with the words behind it as the program's main file reads them. */
-const VERB = `
-  import { parseArgs } from "node:util";
-  import { command } from "./src/cli/commands/trace.ts";
-  import { isExpected, parserOptions } from "./src/cli/command.ts";
-  import { chooseStyle, Output } from "./src/cli/output.ts";
-  const { values, positionals } = parseArgs({
-    args: process.argv.slice(2), options: parserOptions(command), allowPositionals: true,
-  });
-  const output = new Output(chooseStyle({ color: false, noColor: true }));
-  command
-    .run({
-      positionals,
-      flag: (name) => values[name] === true,
-      text: (name) => (typeof values[name] === "string" ? values[name] : undefined),
-      output,
-      json: values.json === true,
-    })
-    .catch((error) => {
-      output.remark(isExpected(error) ? error.message : error.stack);
-      return 2;
-    })
-    .then((status) => { process.exitCode = status; });
-`;
-
 /** What trace counted of a program, and how that ended. */
 export interface Traced extends Executed {
   readonly result: TraceResult;
@@ -46,7 +21,7 @@ export class TraceVerb {
 
   /** `folder` is where results are written to. */
   static async in(folder: string): Promise<TraceVerb> {
-    return new TraceVerb(await ExecVerb.of(VERB), folder);
+    return new TraceVerb(await ExecVerb.bundle("trace"), folder);
   }
 
   /** Traces a program; `options` before the words of the program. */

@@ -35,6 +35,8 @@ class Rounds {
   readonly child: ChildProcess;
   readonly #lines: AsyncIterableIterator<string>;
   readonly #reader: Interface;
+  /** How often each thread had slept when all of them waited. */
+  #slept: readonly number[] = [];
 
   constructor(...words: readonly string[]) {
     this.child = spawn(program, ["rounds", String(N), ...words], { stdio: ["ignore", "pipe", "inherit"] });
@@ -60,16 +62,41 @@ class Rounds {
   }
 
   tracers(): string[] {
-    const tasks = readdirSync(`/proc/${this.pid}/task`);
-    const status = (task: string) => readFileSync(`/proc/${this.pid}/task/${task}/status`, "utf8");
-    return tasks.map((task) => /^TracerPid:\t(\d+)$/m.exec(status(task))?.[1] ?? "");
+    return this.#ofThreads("TracerPid");
   }
 
+  /** A field of the status of each thread. */
+  #ofThreads(field: string): string[] {
+    const tasks = readdirSync(`/proc/${this.pid}/task`);
+    const status = (task: string) => readFileSync(`/proc/${this.pid}/task/${task}/status`, "utf8");
+    return tasks.map((task) => new RegExp(`^${field}:\\s+(\\S+)`, "m").exec(status(task))?.[1] ?? "");
+  }
+
+  #isWaiting(): boolean {
+    return this.#ofThreads("State").every((state) => state === "S");
+  }
+
+  #sleeps(): number[] {
+    return this.#ofThreads("voluntary_ctxt_switches").map(Number);
+  }
+
+  /** Waits until all threads wait for the next round. */
+  async waiting(): Promise<void> {
+    for (let i = 0; i < 3000 && !this.#isWaiting(); i++) await sleep(10);
+    this.#slept = this.#sleeps();
+  }
+
+  /**
+   * Waits until each thread is stopped at its calls. How often it has slept since it waited tells that: where it was told
+   * to stop, where it began to wait once more, and there.
+   */
   async traced(): Promise<void> {
-    for (let i = 0; i < 1000 && this.tracers().includes("0"); i++) await sleep(10);
-    expect(this.tracers()).not.toContain("0");
-    // Each is to be stopped once before it is stopped at its calls.
-    await sleep(300);
+    const isTraced = () =>
+      !this.tracers().includes("0") &&
+      this.#isWaiting() &&
+      this.#sleeps().every((times, i) => times >= (this.#slept[i] ?? 0) + 3);
+    for (let i = 0; i < 3000 && !isTraced(); i++) await sleep(10);
+    expect(isTraced()).toBe(true);
   }
 
   end(): void {
@@ -102,12 +129,14 @@ describe.skipIf(!(runsHere("x86_64") && gcc))("trace of a process that runs", ()
   const ready = async (...words: string[]) => {
     subject = new Rounds(...words);
     expect(await subject.line()).toBe("ready");
+    await subject.waiting();
   };
   afterEach(() => subject.end());
 
   it("counts the calls of all its threads, those that come meanwhile included, and lets go of it", async () => {
     await ready();
     await subject.round();
+    await subject.waiting();
     const { child, closed } = start(String(subject.pid), "--seconds", "60", "--json");
     await subject.traced();
     await subject.round();
@@ -144,7 +173,7 @@ describe.skipIf(!(runsHere("x86_64") && gcc))("trace of a process that runs", ()
     await subject.round();
     child.kill(signal);
     await closed;
-    for (let i = 0; i < 200 && subject.tracers().some((tracer) => tracer !== "0"); i++) await sleep(10);
+    for (let i = 0; i < 3000 && subject.tracers().some((tracer) => tracer !== "0"); i++) await sleep(10);
     expect(subject.tracers()).toEqual(["0", "0"]);
     await subject.round();
   });
@@ -163,7 +192,7 @@ describe.skipIf(!(runsHere("x86_64") && gcc))("trace of a process that runs", ()
   it("lets one that is stopped stay stopped", async () => {
     await ready();
     subject.child.kill("SIGSTOP");
-    for (let i = 0; i < 200 && subject.status("State") !== "T"; i++) await sleep(10);
+    for (let i = 0; i < 3000 && subject.status("State") !== "T"; i++) await sleep(10);
     const { status } = await start(String(subject.pid), "--seconds", "0.5").closed;
     expect([status, subject.status("State"), subject.tracers()]).toEqual([0, "T", ["0", "0"]]);
     subject.child.kill("SIGCONT");
@@ -180,7 +209,7 @@ describe.skipIf(!(runsHere("x86_64") && gcc))("trace of a process that runs", ()
     waits.stdout.on("data", (data) => {
       said += String(data);
     });
-    for (let i = 0; i < 200 && said === ""; i++) await sleep(10);
+    for (let i = 0; i < 3000 && said === ""; i++) await sleep(10);
     const { status } = await start(String(waits.pid), "--seconds", "0.3").closed;
     waits.stdin.end("x");
     expect([status, await ended, said]).toEqual([0, 0, "ready\n1 1 0\n"]);

@@ -98,6 +98,7 @@ describe.skipIf(!(runsHere("x86_64") && dynamic))("trace of a program that is st
       );
       expect(run.text).toBe("NoNewPrivs:\t1\n");
       expect(run.errors).not.toMatch(/^linux-gate/);
+      expect(run.errors).toContain("(no_new_privs)");
     },
   );
 

@@ -79,7 +79,7 @@ describe("renderTrace()", () => {
     tally.add(call(201), { entered: libc }, 1);
     const text = renderTrace(traceResult(subject, tally.calls(), { costs, symbolOf: () => undefined }));
     expect(text).toContain(
-      "3,000,001 calls in 2.00 s reached the kernel; untraced, about 540 ms are lost by that, not counting",
+      "3,000,001 calls in 2.00 s reached the kernel; untraced, about 540 ms are lost by that, not counting\nthose marked ?",
     );
     expect(text).toContain("\\x1b[31mred.so");
     expect(text).not.toContain("\u001b");

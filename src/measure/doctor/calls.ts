@@ -1,5 +1,5 @@
 import type { AgentAbi } from "../../agent/protocol.js";
-import { CLOCK_NAMES } from "../../vdso/syscalls.js";
+import { CLOCK_NAMES, syscallNumber } from "../../vdso/syscalls.js";
 import { RANDOM_BYTES } from "../calls.js";
 
 export { RANDOM_BYTES } from "../calls.js";
@@ -72,24 +72,21 @@ export const PROVED_CALLS: Readonly<Record<AgentAbi, readonly ProvedCall[]>> = {
   i386: [...COMMON, ...clockCalls("clock_gettime64"), ...clockCalls("clock_getres_time64", RESOLUTIONS)],
 };
 
-/** The system calls that these functions make where they do not answer, by the numbers of the ABI. */
+/** The system calls that these functions make where they do not answer. */
+const REAL_NAMES = [
+  ...["clock_gettime", "clock_getres", "gettimeofday", "time", "getcpu", "getrandom"],
+  ...["clock_gettime64", "clock_getres_time64"],
+];
+
+function realCalls(abi: AgentAbi): (readonly [name: string, number: number])[] {
+  return REAL_NAMES.flatMap((name) => {
+    const number = syscallNumber(abi, name);
+    return number === undefined ? [] : [[name, number] as const];
+  });
+}
+
+/** The same, with their numbers in the ABI. */
 export const REAL_CALLS: Readonly<Record<AgentAbi, readonly (readonly [name: string, number: number])[]>> = {
-  x86_64: [
-    ["clock_gettime", 228],
-    ["clock_getres", 229],
-    ["gettimeofday", 96],
-    ["time", 201],
-    ["getcpu", 309],
-    ["getrandom", 318],
-  ],
-  i386: [
-    ["clock_gettime", 265],
-    ["clock_getres", 266],
-    ["gettimeofday", 78],
-    ["time", 13],
-    ["getcpu", 318],
-    ["getrandom", 355],
-    ["clock_gettime64", 403],
-    ["clock_getres_time64", 406],
-  ],
+  x86_64: realCalls("x86_64"),
+  i386: realCalls("i386"),
 };

@@ -2,6 +2,7 @@ import type { AgentAbi } from "../../agent/protocol.js";
 import type { Abi } from "../../vdso/abi.js";
 import type { Mechanism } from "../../vdso/gate.js";
 import type { Maker } from "../../vdso/maker.js";
+import type { Via } from "../calls.js";
 import type { Need } from "./calls.js";
 
 /** Something that could not be read, and the system's reason in a sentence. */
@@ -55,7 +56,7 @@ export interface ProofRow {
 /** One figure of the measurement: nanoseconds a call. */
 export interface Figure {
   readonly call: string;
-  readonly via: "int80" | "gate" | "syscall" | "sysenter" | "vdso";
+  readonly via: Via;
   readonly nsMedian: number;
   readonly nsLow: number;
   readonly nsHigh: number;
@@ -105,7 +106,7 @@ export interface ObjectFacts {
 export interface TimeNamespaceFacts {
   /** Whether it is another one than this program's. */
   readonly other: boolean;
-  /** Offsets of its clocks, `monotonic 0.000000000`; those that are zero are left out. */
+  /** Offsets of its clocks in seconds, `boottime 1000.000000000`; those that are zero are left out. */
   readonly offsets: readonly string[];
   /** Why the proof could not be made in it; absent where it was, or where it is ours. */
   readonly unproved?: string;
@@ -116,7 +117,7 @@ export interface ProcessFacts {
   readonly pid: number;
   readonly name: string;
   readonly abi?: Abi;
-  /** `yes`: AT_SYSINFO_EHDR; `no`: the vector has none; absent where it cannot be read. */
+  /** Whether its auxiliary vector has AT_SYSINFO_EHDR; absent where that cannot be read. */
   readonly announced?: boolean;
   /** Whether a mapping [vdso] is there; absent where maps cannot be read. */
   readonly mapped?: boolean;
@@ -132,7 +133,7 @@ export interface ProcessFacts {
   readonly seccompFilters?: number;
   /** Who traces it. */
   readonly tracer?: { readonly pid: number; readonly name?: string };
-  /** `rr`, `valgrind`, `qemu-user`, `gVisor`: what runs it, told by its program and its image. */
+  /** What runs it, told by its program, its mappings and its image: `rr`, `valgrind`, `criu`, `qemu-user`, `gVisor`. */
   readonly runner?: string;
   /** Whether its program has no interpreter: it was linked statically. */
   readonly static?: boolean;

@@ -5,14 +5,10 @@ import { type AgentAbi, WORD_SIZE } from "../../agent/protocol.js";
 import { FormatError } from "../../bytes/error.js";
 import { Reader } from "../../bytes/reader.js";
 import { Writer } from "../../bytes/writer.js";
-import { parseAuxv } from "../../linux/auxv.js";
-import { LiveProcess } from "../../linux/live.js";
-import { parseMaps } from "../../linux/maps.js";
-import { parseImage } from "../../vdso/image.js";
-import { locateVdso } from "../../vdso/locate.js";
 import type { CallMemory, Way } from "../calls.js";
 import { measuringImages } from "../images.js";
 import { JOB, JOB_ARGS, JOB_SIZE, PROGRAM, PROGRAM_SIZE, type RoutineName } from "../layout.js";
+import { addressIn, randomState, readImage } from "./image/live.js";
 
 /** Routines that are measured beside the calls. */
 export const CONTROLS = ["emptyReturn", "emptyJump", "cpuid", "rdtsc"] as const satisfies readonly RoutineName[];
@@ -53,7 +49,7 @@ export class MeasuringAgent {
   private constructor(agent: Agent, memory: AgentMemory, code: bigint, data: bigint) {
     this.agent = agent;
     this.memory = memory;
-    this.vdso = vdsoOf(agent.pid, WORD_SIZE[agent.abi]);
+    this.vdso = vdsoOf(agent);
     this.#code = code;
     this.#table = data;
     this.buffer = data + BigInt(TABLE_SIZE);
@@ -62,14 +58,16 @@ export class MeasuringAgent {
 
   static async start(abi: AgentAbi): Promise<MeasuringAgent> {
     const agent = await startAgent(abi);
+    let memory: AgentMemory | undefined;
     try {
-      const memory = new AgentMemory(agent);
+      memory = new AgentMemory(agent);
       const bytes = Buffer.from(measuringImages[abi].base64, "base64");
       const code = await memory.map(bytes.length);
       memory.write(code, bytes);
       await memory.protect(code, bytes.length, PROT.readExecute);
       return new MeasuringAgent(agent, memory, code, await memory.map(TABLE_SIZE + BUFFER_SIZE + RESULTS_SIZE));
     } catch (error) {
+      memory?.close();
       agent.kill();
       throw error;
     }
@@ -178,49 +176,31 @@ interface Vdso {
 /** Bytes of the gate within which it enters the kernel. */
 const GATE_SIZE = 16;
 
-function vdsoOf(pid: number, wordSize: 4 | 8): Vdso {
+function vdsoOf(agent: Agent): Vdso {
   const none: Vdso = { functions: () => undefined, gateCode: new Uint8Array() };
-  const process = new LiveProcess(pid);
   try {
-    const auxv = parseAuxv(process.auxvBytes(), { wordSize });
-    const location = locateVdso(auxv, parseMaps(new TextDecoder("utf-8").decode(process.mapsBytes())));
-    if (!location) return none;
-    const image = parseImage(process.read(location.base, location.size), { mapped: true });
-    const bias = location.base - image.linkBase;
+    const found = readImage(agent);
+    if (!found) return none;
+    const { image } = found;
     const gate = image.entry && Number(image.entry.address - image.linkBase);
     return {
-      functions: (name) => {
-        const names = [name, `__vdso_${name}`];
-        const found = image.functions.find((one) => [one.name, ...one.aliases].some((each) => names.includes(each)));
-        return found && found.address + bias;
-      },
+      functions: (name) => addressIn(found, name),
       gateCode: gate === undefined ? none.gateCode : image.bytes.slice(gate, gate + GATE_SIZE),
     };
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     return { ...none, problem: `the vDSO is damaged, and not called: ${error.message}` };
-  } finally {
-    process.close();
   }
 }
 
 /** Signals that kill an agent for what it did, not for what another wanted. */
 const FAULTS: readonly (string | undefined)[] = ["SIGILL", "SIGSEGV", "SIGBUS", "SIGTRAP", "SIGSYS", "SIGFPE"];
 
-/**
- * What calls write to. The vDSO's getrandom wants a state of its own, of the size and in the kind of memory that it says
- * itself. Source: include/uapi/linux/random.h, struct vgetrandom_opaque_params.
- */
+/** What calls write to, and what the vDSO's getrandom wants. */
 async function callMemory({ buffer, agent, memory, vdso }: MeasuringAgent): Promise<CallMemory> {
   const getrandom = vdso.functions("getrandom");
-  if (getrandom === undefined) return { buffer };
-  const result = BigInt.asIntN(32, await agent.callAddress(getrandom, 0, 0, 0, buffer, -1));
-  if (result !== 0n) return { buffer };
-  const params = new Reader(memory.read(buffer, 12), { what: "parameters of getrandom" });
-  const [size, protection, flags] = [params.u32At(0), params.u32At(4), params.u32At(8)];
-  if (size === 0 || size > BUFFER_SIZE) return { buffer };
-  const address = await memory.map(size, protection, flags);
-  return { buffer, randomState: { address, size } };
+  const state = getrandom === undefined ? undefined : await randomState(agent, memory, { getrandom, buffer });
+  return { buffer, ...(state && { randomState: state }) };
 }
 
 /** Processes in which calls are tried: one after the other, as they die of it. */

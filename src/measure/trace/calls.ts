@@ -1,5 +1,5 @@
 import type { CountedNumber } from "../../run/counter/counter.js";
-import { CLOCK_NAMES } from "../../vdso/syscalls.js";
+import { CLOCK_NAMES, syscallNumber } from "../../vdso/syscalls.js";
 
 /** ABIs whose programs are traced. */
 export type TracedAbi = "x86_64" | "i386";
@@ -9,24 +9,22 @@ interface ServedCall extends CountedNumber {
   readonly name: string;
 }
 
-/** The system calls that are counted, by ABI (arch/x86/entry/syscalls). */
+const SERVED_NAMES = [
+  ...["clock_gettime", "clock_gettime64", "gettimeofday", "time", "getcpu"],
+  ...["clock_getres", "clock_getres_time64"],
+];
+
+function servedCalls(abi: TracedAbi): ServedCall[] {
+  return SERVED_NAMES.flatMap((name) => {
+    const number = syscallNumber(abi, name);
+    return number === undefined ? [] : [{ number, name, byArgument: name.startsWith("clock_get") }];
+  });
+}
+
+/** The system calls that are counted, by ABI. */
 export const SERVED_CALLS: Readonly<Record<TracedAbi, readonly ServedCall[]>> = {
-  x86_64: [
-    { number: 228, name: "clock_gettime", byArgument: true },
-    { number: 96, name: "gettimeofday", byArgument: false },
-    { number: 201, name: "time", byArgument: false },
-    { number: 309, name: "getcpu", byArgument: false },
-    { number: 229, name: "clock_getres", byArgument: true },
-  ],
-  i386: [
-    { number: 265, name: "clock_gettime", byArgument: true },
-    { number: 403, name: "clock_gettime64", byArgument: true },
-    { number: 78, name: "gettimeofday", byArgument: false },
-    { number: 13, name: "time", byArgument: false },
-    { number: 318, name: "getcpu", byArgument: false },
-    { number: 266, name: "clock_getres", byArgument: true },
-    { number: 406, name: "clock_getres_time64", byArgument: true },
-  ],
+  x86_64: servedCalls("x86_64"),
+  i386: servedCalls("i386"),
 };
 
 /** Clocks that a vDSO reads by itself, where the clocksource lets it. All others only the kernel knows. */

@@ -1,42 +1,56 @@
-import { readFileSync, statSync } from "node:fs";
+import { closeSync, fstatSync, readFileSync } from "node:fs";
 import { FormatError } from "../../bytes/error.js";
-import { ElfFile } from "../../elf/file.js";
 import { realVia } from "../calls.js";
+import { boundedElf } from "../file/bounds.js";
+import { openPlain } from "../file/live.js";
 import { measureAbis } from "../live.js";
 import type { TracedCall } from "./calls.js";
 import type { Cost } from "./costs.js";
-import { functionAt } from "./names.js";
+import { functionFinder } from "./names.js";
 import type { Place } from "./tally.js";
 
-/** Files beyond this size are not looked through for names. */
+/** Files beyond this size are not looked through for names, nor any once this much has been read. */
 const MAX_FILE = 1 << 26;
+const MAX_BYTES = 1 << 28;
+
+type Finder = ReturnType<typeof functionFinder>;
 
 /**
  * Finds the functions of places, in the files that they were in; `root` is where the process has its root folder, `/` or
  * `/proc/PID/root`. A file that is gone, or was replaced, tells nothing.
  */
 export function symbolFinder(root: string): (place: Place) => string | undefined {
-  const files = new Map<string, ElfFile | undefined>();
-  return ({ name, inode, offset }) => {
-    const key = `${inode} ${name}`;
-    const file = files.has(key) ? files.get(key) : openElf(`${root.replace(/\/$/, "")}${name}`, inode);
-    files.set(key, file);
+  const finders = new Map<string, Finder | undefined>();
+  let left = MAX_BYTES;
+  const finderOf = (name: string, inode: bigint): Finder | undefined => {
     try {
-      return file && functionAt(file, Number(offset));
+      const bytes = fileBytes(`${root.replace(/\/$/, "")}${name}`, inode, Math.min(MAX_FILE, left));
+      left -= bytes?.length ?? 0;
+      return bytes && functionFinder(boundedElf(bytes));
     } catch (error) {
       if (error instanceof FormatError) return undefined;
       throw error;
     }
   };
+  return ({ name, inode, offset }) => {
+    const key = `${inode} ${name}`;
+    const finder = finders.has(key) ? finders.get(key) : finderOf(name, inode);
+    finders.set(key, finder);
+    return finder?.(Number(offset));
+  };
 }
 
-function openElf(path: string, inode: bigint): ElfFile | undefined {
+function fileBytes(path: string, inode: bigint, most: number): Uint8Array | undefined {
+  let file: number | undefined;
   try {
-    const status = statSync(path, { bigint: true });
-    if (!status.isFile() || status.ino !== inode || status.size > MAX_FILE) return undefined;
-    return new ElfFile(readFileSync(path));
-  } catch {
-    return undefined;
+    file = openPlain(path);
+    const status = fstatSync(file, { bigint: true });
+    return status.ino === inode && status.size <= most ? readFileSync(file) : undefined;
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code === "string") return undefined;
+    throw error;
+  } finally {
+    if (file !== undefined) closeSync(file);
   }
 }
 

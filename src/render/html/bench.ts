@@ -131,7 +131,7 @@ function tickText(tick: number): string {
 }
 
 function rowWords({ call, via, nsMedian }: CallFigures): string {
-  return `${call} by ${VIA_WORDS[via]}, ${nsText(nsMedian)} ns,`.replace(/,$/, "");
+  return `${call} by ${VIA_WORDS[via]}, ${nsText(nsMedian)} ns`;
 }
 
 function barSvg(row: BenchRow, scale: NsScale, y: number): Markup {

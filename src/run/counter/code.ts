@@ -1,9 +1,9 @@
 import { Assembler, type IcedModule, type Memory, type RegisterName } from "../../isa/x86/assembler.js";
 import { AUDIT_ARCH_X86_64, X32_BIT } from "../filter.js";
+import { PTRACE } from "../ptrace.js";
 import { BLOCK, INFO, MAX_NUMBER, OP, SITE, SITE_SIZE, STACK_SIZE } from "./layout.js";
 
-const SYS = { wait4: 61, ptrace: 101, process_vm_readv: 310 } as const;
-const PTRACE_GET_SYSCALL_INFO = 0x420e;
+const SYS = { wait4: 61, ptrace: PTRACE.number, process_vm_readv: 310 } as const;
 const WALL = 0x4000_0000;
 const EINTR = 4;
 /** The lowest byte of the status of a process that has stopped. */
@@ -60,7 +60,7 @@ export function countingCode(iced: IcedModule): Uint8Array {
     .label("call")
     .op("Mov_rm32_imm32", info("op"), 0)
     .op("Mov_r32_imm32", "eax", SYS.ptrace)
-    .op("Mov_r32_imm32", "edi", PTRACE_GET_SYSCALL_INFO)
+    .op("Mov_r32_imm32", "edi", PTRACE.GET_SYSCALL_INFO)
     .op("Mov_r64_rm64", "rsi", "r12")
     .op("Mov_r32_imm32", "edx", INFO.size)
     .op("Lea_r64_m", "r10", block(BLOCK.info))

@@ -109,6 +109,19 @@ export class CallCounter {
   /** Puts the loop into an agent of x86-64. Throws what {@link AgentMemory} throws. */
   static async of(agent: Agent, counting: Counting, sight: Sight): Promise<CallCounter> {
     const memory = new AgentMemory(agent);
+    try {
+      return await CallCounter.#in(agent, memory, { counting, sight });
+    } catch (error) {
+      memory.close();
+      throw error;
+    }
+  }
+
+  static async #in(
+    agent: Agent,
+    memory: AgentMemory,
+    { counting, sight }: { readonly counting: Counting; readonly sight: Sight },
+  ): Promise<CallCounter> {
     const image = Buffer.from(countingImage, "base64");
     const code = await memory.map(image.length);
     memory.write(code, image);

@@ -1,3 +1,5 @@
+import { parseCpu } from "../../../linux/ldso/cpu.js";
+
 /** Flags of /proc/cpuinfo that tell of the time-stamp counter, and of how a processor's number is read. */
 const FLAGS = new Set([
   "tsc",
@@ -14,11 +16,8 @@ const FLAGS = new Set([
 
 /** The flags of the first processor that matter here; `undefined` where the text has none (no x86). */
 export function clockFlags(cpuinfo: string): string[] | undefined {
-  const flags = /^flags\s*:(.*)$/m.exec(cpuinfo)?.[1];
-  return flags
-    ?.trim()
-    .split(/\s+/)
-    .filter((flag) => FLAGS.has(flag));
+  const { flags } = parseCpu(cpuinfo);
+  return flags.size === 0 ? undefined : [...flags].filter((flag) => FLAGS.has(flag));
 }
 
 /** Parameters that touch clocks, the vDSO or the processor's features. `nosep` and `notsc` are of 32-bit kernels. */

@@ -1,9 +1,11 @@
+import { FormatError } from "../../../bytes/error.js";
 import { Reader } from "../../../bytes/reader.js";
 import * as C from "../../../elf/constants.js";
 import type { ElfFile } from "../../../elf/file.js";
 import { RECORD_SIZE } from "../../../elf/header.js";
 import { StringTable } from "../../../elf/strings.js";
 import { readSymbols } from "../../../elf/symbol.js";
+import { checkSymbols, MAX_SYMBOLS } from "../../file/bounds.js";
 
 /** Makes bytes of the file present that are about to be read. */
 export type Fetch = (offset: number, size: number) => void;
@@ -18,10 +20,12 @@ export function importedNames(elf: ElfFile, fetch: Fetch): string[] {
   const table = symbolTable(elf, fetch);
   if (!table) {
     fetch(0, elf.bytes.length);
+    checkSymbols(elf, C.SHT_DYNSYM);
     return elf.dynamicSymbols.filter(({ st_shndx }) => st_shndx === C.SHN_UNDEF).map(({ name }) => name);
   }
   const { header } = elf;
   const { offset, count, strings } = table;
+  if (count > MAX_SYMBOLS) throw new FormatError("Cannot read ELF symbols: there are too many", offset, count);
   const options = { littleEndian: header.littleEndian, wordSize: header.class === 64 ? 8 : 4 } as const;
   const size = count * RECORD_SIZE[header.class].symbol;
   fetch(offset, size);

@@ -1,7 +1,7 @@
-import { closeSync, fstatSync, openSync, readFileSync, readlinkSync, readSync, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { sameBytes } from "../../../bytes/equal.js";
 import { FormatError } from "../../../bytes/error.js";
-import { PT_DYNAMIC, PT_INTERP, PT_NOTE } from "../../../elf/constants.js";
+import { PT_DYNAMIC, PT_INTERP, PT_NOTE, SHT_SYMTAB } from "../../../elf/constants.js";
 import { ElfFile } from "../../../elf/file.js";
 import { isElf, RECORD_SIZE } from "../../../elf/header.js";
 import {
@@ -23,13 +23,17 @@ import { locateVdso } from "../../../vdso/locate.js";
 import { makerOf } from "../../../vdso/maker.js";
 import { judge } from "../../../vdso/tamper/judge.js";
 import { Reference } from "../../../vdso/tamper/reference.js";
+import { boundedElf, checkSymbols } from "../../file/bounds.js";
+import { openPlain, refusal } from "../../file/live.js";
 import type { ObjectFacts, ProcessFacts, TimeNamespaceFacts, Unread } from "../facts.js";
 import { importedNames } from "./imports.js";
+import { namespaceOffsets, statusNumber } from "./parse.js";
 import { clockFunction, clockSystemCalls, runtimeOf, vdsoNames } from "./symbols.js";
 
-/** The largest file that is read, and how many files of a process are. */
+/** The largest file that is read, how many files of a process are, and how much of all of them. */
 const MAX_FILE = 1 << 29;
 const MAX_FILES = 4096;
+const MAX_BYTES = 1 << 30;
 
 /** Bytes that hold an ELF header. */
 const HEAD = 64;
@@ -101,8 +105,8 @@ function lookInside(pid: number, name: string, live: LiveProcess): ProcessLook {
   const files = mappings ? readFiles(pid, mappings, abi) : undefined;
   unread.push(...(files?.unread ?? []));
   const timeNamespace = timeNamespaceOf(pid, unread);
-  const seccomp = numberIn(status, "Seccomp");
-  const filters = numberIn(status, "Seccomp_filters");
+  const seccomp = statusNumber(status, "Seccomp");
+  const filters = statusNumber(status, "Seccomp_filters");
   const maker = image && makerOf(image);
   const announced = (onStack ?? vector) && auxvValue((onStack ?? vector) as readonly AuxvEntry[], AT_SYSINFO_EHDR);
   const facts: ProcessLook["facts"] = {
@@ -167,11 +171,6 @@ function runnerOf(mappings: readonly Mapping[], maker: ProcessFacts["maker"]): s
   return /\/qemu-[a-z0-9_]+(-static)?$/.test(program) && !program.includes("/qemu-system-") ? "qemu-user" : undefined;
 }
 
-function numberIn(status: string, field: string): number | undefined {
-  const value = new RegExp(`^${field}:\\s*(\\d+)$`, "m").exec(status)?.[1];
-  return value === undefined ? undefined : Number(value);
-}
-
 /** The ABI of the program that a process runs: of its own file, or, where that may not be read, of its word size. */
 function abiOfProgram(pid: number, wordSize: 4 | 8 | undefined): Abi | undefined {
   if (process.arch !== "x64" && process.arch !== "ia32") return undefined;
@@ -190,8 +189,6 @@ function abiOfProgram(pid: number, wordSize: 4 | 8 | undefined): Abi | undefined
   return wordSize && (wordSize === 8 ? "x86_64" : "i386");
 }
 
-// monotonic           0         0
-// boottime         1000         0
 /** The time namespace of a process, where it is not ours or has offsets; `undefined` on kernels without any, too. */
 function timeNamespaceOf(pid: number, unread: Unread[]): TimeNamespaceFacts | undefined {
   let ours: string;
@@ -202,10 +199,7 @@ function timeNamespaceOf(pid: number, unread: Unread[]): TimeNamespaceFacts | un
   }
   try {
     const other = readlinkSync(`/proc/${pid}/ns/time`) !== ours;
-    const text = readFileSync(`/proc/${pid}/timens_offsets`, "utf8");
-    const offsets = [...text.matchAll(/^(\S+)\s+(-?\d+)\s+(\d+)$/gm)]
-      .filter(([, , seconds, rest]) => seconds !== "0" || rest !== "0")
-      .map(([, clock, seconds, rest]) => `${clock} ${seconds}.${rest?.padStart(9, "0")}`);
+    const offsets = namespaceOffsets(readFileSync(`/proc/${pid}/timens_offsets`, "utf8"));
     return other || offsets.length > 0 ? { other, offsets } : undefined;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -237,14 +231,16 @@ function readFiles(pid: number, mappings: readonly Mapping[], abi: Abi | undefin
     }
   }
   const program = programOf(pid);
+  const budget = { left: MAX_BYTES };
+  let tried = 0;
   for (const [name, mapping] of code) {
-    if (count === MAX_FILES) {
-      unread.push({ what: name, why: `it is behind ${MAX_FILES} others` });
+    if (tried++ === MAX_FILES || budget.left <= 0) {
+      unread.push({ what: name, why: "it is behind too many others, or too large ones" });
       break;
     }
     let file: MappedFile | undefined;
     try {
-      file = new MappedFile(pid, mapping);
+      file = new MappedFile(pid, mapping, budget);
       const elf = file.elf();
       if (!elf) continue;
       count++;
@@ -302,6 +298,7 @@ function objectFacts(
   const looksFor = vdsoNames(bytes);
   const runtime = runtimeOf(path, bytes, (from, to) => bytes.toString("latin1", from, to));
   const stands = alone && looksFor.length === 0;
+  if (stands) checkSymbols(boundedElf(bytes), SHT_SYMTAB);
   return {
     object: {
       ...nothing,
@@ -320,17 +317,6 @@ function known(names: readonly string[]): string[] {
   return [...new Set(names.flatMap((name) => clockFunction(name) ?? []))].sort();
 }
 
-/** An error that the system did not give, in its form. */
-function refusal(code: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(code), { code });
-}
-
-/** Opens a plain file: to open a device may be to use it. */
-function openPlain(path: string): number {
-  if (!statSync(path).isFile()) throw refusal("no plain file");
-  return openSync(path, "r");
-}
-
 /**
  * The file behind a mapping: by /proc/PID/map_files, which leads to it whatever became of its name, where that may be
  * followed; or else by its name as the process sees it, if it is still the same file. Read in parts: a program may have
@@ -340,8 +326,10 @@ class MappedFile {
   readonly #descriptor: number;
   /** As large as the file; what was not fetched is zero, and takes no memory. */
   readonly #bytes: Buffer;
+  readonly #budget: { left: number };
 
-  constructor(pid: number, { start, end, name, inode }: Mapping) {
+  constructor(pid: number, { start, end, name, inode }: Mapping, budget: { left: number }) {
+    this.#budget = budget;
     const exact = `/proc/${pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
     let file: number;
     try {
@@ -364,6 +352,8 @@ class MappedFile {
   /** Reads a part of the file, as far as there is one. */
   readonly fetch = (offset: number, size: number): void => {
     const end = Math.min(offset + size, this.#bytes.length);
+    this.#budget.left -= Math.max(0, end - offset);
+    if (this.#budget.left < 0) throw refusal("too much has been read of the process's files");
     for (let at = offset; at < end; ) {
       const got = readSync(this.#descriptor, this.#bytes, at, end - at, at);
       if (got === 0) return;
@@ -375,7 +365,7 @@ class MappedFile {
   elf(): ElfFile | undefined {
     this.fetch(0, HEAD);
     if (!isElf(this.#bytes)) return undefined;
-    const elf = new ElfFile(this.#bytes);
+    const elf = boundedElf(this.#bytes);
     const { e_phoff, e_phnum } = elf.header;
     this.fetch(Number(e_phoff), e_phnum * RECORD_SIZE[elf.header.class].segment);
     for (const { p_type, p_offset, p_filesz } of elf.segments) {

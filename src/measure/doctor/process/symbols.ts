@@ -1,3 +1,5 @@
+import { syscallNumber } from "../../../vdso/syscalls.js";
+
 /** Functions of C libraries that tell the time or the processor, and that a vDSO may answer. */
 const CLOCK_FUNCTIONS: ReadonlySet<string> = new Set([
   "clock_gettime",
@@ -70,20 +72,8 @@ function isHeld(bytes: Searchable, name: string): boolean {
   return false;
 }
 
-/** The system calls of clocks whose numbers code carries, by the numbers of the ABI. */
-const NUMBERS: Readonly<Record<"x86_64" | "i386", readonly (readonly [name: string, number: number])[]>> = {
-  x86_64: [
-    ["clock_gettime", 228],
-    ["gettimeofday", 96],
-    ["time", 201],
-  ],
-  i386: [
-    ["clock_gettime", 265],
-    ["clock_gettime64", 403],
-    ["gettimeofday", 78],
-    ["time", 13],
-  ],
-};
+/** The system calls of clocks whose numbers code carries. */
+const SYSTEM_CALLS = ["clock_gettime", "clock_gettime64", "gettimeofday", "time"] as const;
 
 /** How far behind the number the way into the kernel may lie, in bytes. */
 const NEAR = 24;
@@ -99,7 +89,10 @@ const WAYS: Readonly<Record<"x86_64" | "i386", readonly Uint8Array[]>> = {
  * the bytes without a decoder, so that it is meant for evidence, not for proof.
  */
 export function clockSystemCalls(bytes: Searchable, abi: "x86_64" | "i386"): string[] {
-  return NUMBERS[abi].filter(([, number]) => isCalled(bytes, number, WAYS[abi])).map(([name]) => name);
+  return SYSTEM_CALLS.filter((name) => {
+    const number = syscallNumber(abi, name);
+    return number !== undefined && isCalled(bytes, number, WAYS[abi]);
+  });
 }
 
 function isCalled(bytes: Searchable, number: number, ways: readonly Uint8Array[]): boolean {

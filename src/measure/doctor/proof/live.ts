@@ -1,18 +1,14 @@
 import { errnoName } from "../../../agent/errno.js";
 import { type Agent, AgentError, startAgent } from "../../../agent/live.js";
-import { AgentMemory } from "../../../agent/memory.js";
+import { AgentMemory, putBlock } from "../../../agent/memory.js";
 import { type AgentAbi, WORD_SIZE } from "../../../agent/protocol.js";
 import { FormatError } from "../../../bytes/error.js";
-import { Reader } from "../../../bytes/reader.js";
-import { Writer } from "../../../bytes/writer.js";
-import { parseAuxv } from "../../../linux/auxv.js";
-import { LiveProcess } from "../../../linux/live.js";
-import { parseMaps } from "../../../linux/maps.js";
 import { ProcessError } from "../../../linux/process.js";
+import { filterProgram } from "../../../run/filter.js";
 import { wayIn } from "../../../vdso/boot/entry.js";
-import { parseImage, type VdsoImage } from "../../../vdso/image.js";
-import { locateVdso } from "../../../vdso/locate.js";
+import type { VdsoImage } from "../../../vdso/image.js";
 import { makerOf } from "../../../vdso/maker.js";
+import { type AgentImage, addressIn, type RandomState, randomState, readImage } from "../../process/image/live.js";
 import { PROVED_CALLS, type ProvedCall, RANDOM_BYTES, REAL_CALLS } from "../calls.js";
 import type { AbiFacts, ImageFacts, ProofRow } from "../facts.js";
 import { errnoFilter, FIRST_ERRNO } from "./filter.js";
@@ -30,7 +26,7 @@ const CLONE_NEWTIME = 0x80;
 const PAGE = 4096;
 
 /** Parts of the page that is mapped for the proof. */
-const AT = { answer: 0, path: 256, program: 512, filter: 640 } as const;
+const AT = { answer: 0, path: 256 } as const;
 
 /** What a fresh process showed, with the bytes of its image. */
 export interface Proof {
@@ -72,24 +68,20 @@ class Unprovable extends Error {
 
 async function proveIn(agent: Agent, namespaceOf: number | undefined): Promise<Proof> {
   const { abi } = agent;
-  const found = readImage(agent);
+  const found = imageOf(agent);
   if (!found) return { facts: { abi, proof: [], figures: [] } };
-  const { image, base, bytes: imageBytes } = found;
+  const { image, bytes: imageBytes } = found;
   const told = { abi, image: imageFacts(image), figures: [] };
-  const functionAt = (name: string): bigint | undefined => {
-    const target = image.functions.find((one) => one.name === name || one.aliases.includes(name));
-    return target && base + (target.address - image.linkBase);
-  };
   let memory: AgentMemory | undefined;
   try {
     memory = new AgentMemory(agent);
     const page = await memory.map(PAGE);
     const outsideNamespace = namespaceOf === undefined ? undefined : await join(agent, memory, { page, namespaceOf });
-    const random = await randomState(agent, memory, { page, address: functionAt("__vdso_getrandom") });
-    await putFilter(agent, memory, page);
+    const random = await filledState(agent, memory, { page, getrandom: addressIn(found, "getrandom") });
+    await putFilter(agent, page);
     const proof: ProofRow[] = [];
     for (const call of PROVED_CALLS[abi]) {
-      const address = functionAt(call.function);
+      const address = addressIn(found, call.function);
       proof.push(address === undefined ? row(call, "absent") : await ask(agent, call, { address, page, random }));
     }
     return { facts: { ...told, proof }, imageBytes, ...(outsideNamespace !== undefined && { outsideNamespace }) };
@@ -105,19 +97,12 @@ function isExpected(error: unknown): error is Error {
   return error instanceof ProcessError || error instanceof AgentError || error instanceof Unprovable;
 }
 
-function readImage(agent: Agent): { image: VdsoImage; base: bigint; bytes: Uint8Array } | undefined {
-  const live = new LiveProcess(agent.pid);
+function imageOf(agent: Agent): AgentImage | undefined {
   try {
-    const auxv = parseAuxv(live.auxvBytes(), { wordSize: WORD_SIZE[agent.abi], littleEndian: true });
-    const location = locateVdso(auxv, parseMaps(new TextDecoder().decode(live.mapsBytes())));
-    if (!location) return undefined;
-    const bytes = live.read(location.base, location.size);
-    return { image: parseImage(bytes, { mapped: true }), base: location.base, bytes };
+    return readImage(agent);
   } catch (error) {
     if (error instanceof FormatError) throw new Unprovable(`a fresh ${agent.abi} process: ${error.message}`);
     throw error;
-  } finally {
-    live.close();
   }
 }
 
@@ -135,21 +120,17 @@ function imageFacts(image: VdsoImage): ImageFacts {
 }
 
 /** Puts the filter in force, and sees to it that it works. */
-async function putFilter(agent: Agent, memory: AgentMemory, page: bigint): Promise<void> {
+async function putFilter(agent: Agent, page: bigint): Promise<void> {
   const { abi } = agent;
   const numbers = NUMBERS[abi];
   const filter = errnoFilter(
     abi,
     REAL_CALLS[abi].map(([, number]) => number),
   );
-  memory.write(page + BigInt(AT.filter), filter);
-  // struct sock_fprog: a count of 16 bits, and behind what alignment asks for the address.
-  const wordSize = WORD_SIZE[abi];
-  const program = new Writer({ littleEndian: true, wordSize }).u16(filter.length / 8).padTo(wordSize);
-  memory.write(page + BigInt(AT.program), program.word(page + BigInt(AT.filter)).finish());
+  const program = await putBlock(agent, 16 + filter.length, (at) => filterProgram(filter, at, WORD_SIZE[abi]));
   // Without this a filter needs CAP_SYS_ADMIN; a kernel that does not know it may still grant that.
   await agent.call(numbers.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  const set = await agent.call(numbers.prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, page + BigInt(AT.program));
+  const set = await agent.call(numbers.prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program);
   if (set !== 0n) throw new Unprovable(`the kernel takes no seccomp filter (${errnoName(set)})`);
   const control = await agent.call(numbers.clock_gettime, 1, page);
   if (realCall(abi, control) !== "clock_gettime") {
@@ -172,34 +153,16 @@ async function join(
   return joined === 0n ? undefined : `it may not be joined (${errnoName(joined)}): that takes CAP_SYS_ADMIN`;
 }
 
-/** Memory for random bytes: the state that the vDSO keeps between calls. */
-interface RandomState {
-  readonly address: bigint;
-  readonly size: number;
-}
-
-/** The length of a state that asks for the parameters of one instead. */
-const ALL_ONES = 0xffff_ffff_ffff_ffffn;
-
-/**
- * A state of random bytes, filled by one call that enters the kernel; `undefined` where the image has no such function
- * or it does not serve.
- */
-async function randomState(
+/** A state of random bytes, filled by one call that enters the kernel; `undefined` where there is no use for one. */
+async function filledState(
   agent: Agent,
   memory: AgentMemory,
-  { page, address }: { readonly page: bigint; readonly address: bigint | undefined },
+  { page, getrandom }: { readonly page: bigint; readonly getrandom: bigint | undefined },
 ): Promise<RandomState | undefined> {
-  if (address === undefined) return undefined;
-  const asked = await agent.callAddress(address, 0, 0, 0, page, ALL_ONES);
-  if (BigInt.asIntN(32, asked) !== 0n) return undefined;
-  // struct vgetrandom_opaque_params (include/uapi/linux/random.h).
-  const parameters = new Reader(memory.read(page, 12), { what: "parameters of getrandom" });
-  const [size, protection, flags] = [parameters.u32At(0), parameters.u32At(4), parameters.u32At(8)];
-  if (size === 0 || size > PAGE) return undefined;
-  const state = await memory.map(PAGE, protection, flags);
-  await agent.callAddress(address, page, RANDOM_BYTES, 0, state, size);
-  return { address: state, size };
+  const state = getrandom === undefined ? undefined : await randomState(agent, memory, { getrandom, buffer: page });
+  if (getrandom === undefined || !state) return undefined;
+  await agent.callAddress(getrandom, page, RANDOM_BYTES, 0, state.address, state.size);
+  return state;
 }
 
 /** The system call whose error number this is. */
