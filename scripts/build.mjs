@@ -27,14 +27,16 @@ function prune(compiled, sources) {
   }
 }
 
-/** Leaves verbs, help and the reader of kernel files out of the file of those who load them, to be read when needed. */
+/** Leaves verbs, help and what few need of a verb out of the file of those who load them, to be read when needed. */
 const apart = {
   name: "apart",
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\/(commands\/.*|help|kernel-file)\.js$/ }, ({ path, kind }) =>
-      kind === "dynamic-import"
-        ? { path: `./${path.split("/").at(-1).replace(/\.js$/, ".cjs")}`, external: true }
-        : null,
+    onResolve(
+      { filter: /^\.\/(commands\/.*|help|kernel-file|image-gates|place|follow|intercept)\.js$/ },
+      ({ path, kind }) =>
+        kind === "dynamic-import"
+          ? { path: `./${path.split("/").at(-1).replace(/\.js$/, ".cjs")}`, external: true }
+          : null,
     );
   },
 };
@@ -46,7 +48,9 @@ await build({
   entryPoints: [
     "dist/cli/main.js",
     "dist/cli/help.js",
+    "dist/cli/image-gates.js",
     "dist/targets/kernel-file.js",
+    ...["place", "follow", "intercept"].map((name) => `dist/run/${name}.js`),
     ...commands.map((name) => `dist/cli/commands/${name}.js`),
   ],
   outdir: "dist/bin",

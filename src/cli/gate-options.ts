@@ -1,16 +1,9 @@
-import { existsSync, statSync } from "node:fs";
-import type { ClockChange } from "../forge/clock.js";
-import { answeredTime } from "../run/answered-time.js";
-import { RunError } from "../run/error.js";
-import { forgedGate } from "../run/forged-gate.js";
+import { existsSync } from "node:fs";
 import type { Gate } from "../run/gate.js";
 import type { Interception } from "../run/intercept.js";
-import { replacementImage } from "../run/place.js";
-import { changedClocks, clockChange, type TimeWish } from "../run/time-change.js";
-import { resolveTarget } from "../targets/resolve.js";
-import { CallTable } from "./call-table.js";
+import type { TimeWish } from "../run/time-change.js";
+import type { CallTable } from "./call-table.js";
 import { type Invocation, type OptionSpec, UsageError } from "./command.js";
-import { quickDecoderFor } from "./decoder.js";
 import { ENTRIES } from "./entries.js";
 import { refuseTogether } from "./exclusive.js";
 import { parseRate, parseTimeSpec } from "./time-spec.js";
@@ -61,7 +54,7 @@ export interface ChosenGate {
 const CHANGING = ["count", "time", "rate", "freeze", "strict"];
 const FORGING = ["entry", ...CHANGING];
 
-/** What the options ask for; throws {@link UsageError}, {@link RunError} or what `resolveTarget` throws. */
+/** What the options ask for; throws {@link UsageError}, `RunError` or what `resolveTarget` throws. */
 export async function chooseGate(invocation: Invocation): Promise<ChosenGate> {
   const { flag, text } = invocation;
   refuseTogether(invocation, "no-vdso", ["vdso", "base", ...FORGING]);
@@ -80,6 +73,7 @@ export async function chooseGate(invocation: Invocation): Promise<ChosenGate> {
   const wish = timeWish(invocation);
   if (file !== undefined) {
     refuseTogether(invocation, "entry", CHANGING);
+    const { imageGate } = await import("./image-gates.js");
     return { gate: await imageGate(file, base, entry !== undefined), follow };
   }
   if (way === undefined && !flag("count") && !wish) {
@@ -87,21 +81,8 @@ export async function chooseGate(invocation: Invocation): Promise<ChosenGate> {
     if (follow) throw new UsageError("--follow goes with an option that gives the program another gate");
     return { follow };
   }
-  const calls = flag("count") ? new CallTable() : undefined;
-  let change: ClockChange | undefined;
-  const gate = forgedGate({
-    ...(way !== undefined && { entry: way }),
-    ...(calls && { count: calls }),
-    ...(wish && {
-      clocks: async (read) => {
-        change ??= await clockChange(wish, read);
-        return change;
-      },
-    }),
-    ...(base !== undefined && { base }),
-  });
-  const intercept = wish && flag("strict") ? answeredTime(changedClocks(wish), () => change) : undefined;
-  return { gate, follow, ...(calls && { calls }), ...(intercept && { intercept }) };
+  const { madeGate } = await import("./image-gates.js");
+  return { ...madeGate({ way, count: flag("count"), wish, strict: flag("strict"), base }), follow };
 }
 
 function timeWish(invocation: Invocation): TimeWish | undefined {
@@ -118,28 +99,6 @@ function timeWish(invocation: Invocation): TimeWish | undefined {
     rate: flag("freeze") ? 0n : parseRate(rate ?? "1"),
     monotonic: flag("monotonic"),
   };
-}
-
-/** An image that somebody made; `entered`: its entry was asked for. */
-async function imageGate(word: string, base: bigint | undefined, entered: boolean): Promise<Gate> {
-  const target = await resolveTarget(word);
-  try {
-    if (target.kind === "process" && statSync(word, { throwIfNoEntry: false })?.isFile()) {
-      throw new RunError(`${word} is a program or a library, and no vDSO image`);
-    }
-    const { image } = target;
-    const decoder = image.abi === "x86_64" || image.abi === "i386" ? await quickDecoderFor(image.abi) : undefined;
-    if (!decoder) {
-      throw new UsageError(`${target.name} is an image of ${image.abi}: programs of x86_64 and i386 can be started`);
-    }
-    if (entered && !image.entry) {
-      throw new RunError(`${target.name} has no __kernel_vsyscall, by which programs of i386 would enter the kernel`);
-    }
-    const replacement = replacementImage(image, decoder);
-    return { kind: "image", replacement, decoder, ...(base !== undefined && { base }) };
-  } finally {
-    await target.close();
-  }
 }
 
 function baseOf(word: string | undefined): bigint | undefined {

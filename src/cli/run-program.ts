@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { RunError } from "../run/error.js";
+import { isRunError, RunError } from "../run/error.js";
 import { type Running, type RunRequest, startProgram } from "../run/live.js";
 import { type Invocation, isExpected, UsageError } from "./command.js";
 import { endBySignal, forwardSignals } from "./signals.js";
@@ -36,7 +36,7 @@ export async function runProgram(
     const [signal] = signals.received;
     // What was to end the program came before there was one.
     if (signal !== undefined) return endBySignal(signal);
-    if (error instanceof RunError || !isExpected(error)) throw error;
+    if (isRunError(error) || !isExpected(error)) throw error;
     throw new RunError(error.message, undefined, { cause: error });
   }
   const { code, signal } = await running.exited;

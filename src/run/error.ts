@@ -14,3 +14,8 @@ export class RunError extends Error {
     this.status = status;
   }
 }
+
+/** Whether an error is a {@link RunError}. Told by name: a file of the program may have a class of its own. */
+export function isRunError(error: unknown): error is RunError {
+  return error instanceof Error && error.name === "RunError";
+}

@@ -1,6 +1,6 @@
 import type { Decoder } from "../isa/instruction.js";
 import type { HeldProgram } from "./held-program.js";
-import { type MadeImage, placeImage, placeMade, type ReplacementImage, relocateVdso } from "./place.js";
+import type { MadeImage, ReplacementImage } from "./place.js";
 
 /** What a program gets in place of what the kernel gives it. */
 export type Gate =
@@ -26,9 +26,10 @@ export async function applyGate(program: HeldProgram, gate: Gate): Promise<void>
 }
 
 async function place(program: HeldProgram, gate: Gate): Promise<void> {
+  if (gate.kind === "none") return program.hideVdso();
+  // It reads images, and is loaded for those who have one.
+  const { placeImage, placeMade, relocateVdso } = await import("./place.js");
   switch (gate.kind) {
-    case "none":
-      return program.hideVdso();
     case "image":
       return placeImage(program, gate.replacement, { base: gate.base, decoder: gate.decoder });
     case "moved":

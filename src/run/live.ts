@@ -6,11 +6,11 @@ import { CallCounter, type Counting, NO_CALL_INFO, type Sight, STOPS } from "./c
 import { describeErrno, ENOENT, ENOEXEC, must } from "./errno.js";
 import { CANNOT_EXECUTE, NOT_FOUND, RunError } from "./error.js";
 import { buildFilter, VERDICT } from "./filter.js";
-import { type Following, followPrograms, type Remark } from "./follow.js";
+import type { Following, Remark } from "./follow.js";
 import { applyGate, type Gate } from "./gate.js";
 import { HeldProgram } from "./held-program.js";
 import { installFilter } from "./install-filter.js";
-import { type Interception, Listener } from "./intercept.js";
+import type { Interception, Listener } from "./intercept.js";
 import { findProgram, type Program } from "./program.js";
 import { type Tracer, TracingAgent } from "./tracer.js";
 
@@ -93,6 +93,7 @@ export async function startProgram(request: RunRequest): Promise<Running> {
     await prepare(target, request);
     if (request.intercept && listening) {
       await target.call(SYS.prctl, PR_SET_PTRACER, listening.pid);
+      const { Listener } = await import("./intercept.js");
       listener = await Listener.of(target, listening, request.intercept);
     }
     // Refused where there is no Yama: then nothing needs to be allowed.
@@ -173,6 +174,7 @@ async function startAgents({ intercept }: RunRequest): Promise<Agents> {
 /** Follows programs to the end of the last, and lets go of their tracer. */
 async function follow(tracer: TracingAgent, agent: Agent, following: Following): Promise<void> {
   try {
+    const { followPrograms } = await import("./follow.js");
     await followPrograms(tracer, following);
   } catch (error) {
     following.onRemark(`programs are no longer followed: ${error instanceof Error ? error.message : error}`);

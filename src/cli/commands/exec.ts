@@ -1,5 +1,5 @@
 import { renderCallCounts } from "../../render/call-counts.js";
-import { RunError } from "../../run/error.js";
+import { isRunError } from "../../run/error.js";
 import type { CallTable } from "../call-table.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { chooseGate, GATE_OPTIONS } from "../gate-options.js";
@@ -39,7 +39,7 @@ export const command: Command = {
     try {
       return await start(invocation);
     } catch (error) {
-      if (!(error instanceof RunError)) throw error;
+      if (!isRunError(error)) throw error;
       invocation.output.remark(error.message);
       if (invocation.json) invocation.output.json({ error: error.message });
       return error.status;

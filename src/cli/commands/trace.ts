@@ -4,7 +4,7 @@ import { Tally } from "../../measure/trace/tally.js";
 import { renderTrace } from "../../render/trace.js";
 import { countCallsOf } from "../../run/attach.js";
 import type { Counting } from "../../run/counter/counter.js";
-import { RunError } from "../../run/error.js";
+import { isRunError } from "../../run/error.js";
 import { type TraceResult, type TraceSubject, traceResult } from "../../verbs/trace.js";
 import { type Command, type Invocation, UsageError } from "../command.js";
 import { SCHEMA, toJson } from "../output.js";
@@ -61,7 +61,7 @@ export const command: Command = {
       if (text("seconds") !== undefined) throw new UsageError("--seconds is for processes that run already");
       return await traceProgram(invocation);
     } catch (error) {
-      if (!(error instanceof RunError)) throw error;
+      if (!isRunError(error)) throw error;
       output.remark(error.message);
       if (json) output.json({ error: error.message });
       return isProcess ? REFUSED : error.status;
