@@ -46,7 +46,7 @@ export function findProgram(name: Uint8Array, path: Uint8Array | undefined): Pro
       return inspect(candidate, candidate.toString(), 0);
     } catch (error) {
       if (!(error instanceof RunError)) throw error;
-      if (candidates.length === 1 || !(error instanceof Unusable)) throw error;
+      if (wanted.includes(SLASH) || !(error instanceof Unusable)) throw error;
       if (error.status === CANNOT_EXECUTE) refused ??= error;
     }
   }

@@ -143,6 +143,8 @@ describe.skipIf(!runsHere("x86_64"))("exec", () => {
       expect([program, run.status]).toEqual([program, status]);
       expect(run.errors).toMatch(message);
     }
+    const lost = verb.runWith({ env: { PATH: "/usr/bin" } }, "--no-vdso", "--", "no-such-program");
+    expect([lost.status, lost.errors]).toEqual([127, "linux-gate: no-such-program: no such program in PATH\n"]);
     expect(exec("--no-vdso", "--", file("script", "#!/bin/sh\necho $1\n", 0o755), "x").text).toBe("x\n");
     expect(exec("--no-vdso", "--", file("unmarked", "echo $1\n", 0o755), "x").text).toBe("x\n");
   });
