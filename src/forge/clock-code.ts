@@ -8,10 +8,28 @@ export const MICROSECOND_FACTOR = 274_877_907;
 /** See {@link MICROSECOND_FACTOR}, which is 2^38 / 1000 rounded up. */
 export const MICROSECOND_SHIFT = 38;
 
-/** Compares a register with the number of a clock. */
-export function compareClock(code: FunctionCode, register: RegisterName, clock: number): FunctionCode {
-  const short = clock >= -0x80 && clock < 0x80;
-  return code.op(short ? "Cmp_rm32_imm8" : "Cmp_rm32_imm32", register, clock);
+/**
+ * Goes by the clock whose number is in a register: to what `write` writes for the group that it is in, or else to the
+ * kernel's function.
+ */
+export function dispatchClock(
+  code: FunctionCode,
+  register: RegisterName,
+  { kernel, groups }: { readonly kernel: bigint; readonly groups: readonly ClockGroup[] },
+  write: (action: ClockAction, index: number) => void,
+): void {
+  const labelOf = (index: number): string => code.local(`group ${index}`);
+  groups.forEach(({ clocks }, i) => {
+    for (const clock of clocks) {
+      const short = clock >= -0x80 && clock < 0x80;
+      code.op(short ? "Cmp_rm32_imm8" : "Cmp_rm32_imm32", register, clock).branch("je", labelOf(i));
+    }
+  });
+  code.jumpTo(kernel);
+  groups.forEach(({ action }, i) => {
+    code.label(labelOf(i));
+    write(action, i);
+  });
 }
 
 /** What writes the code of functions that tell changed clocks, in an ABI. `kernel` is where the kernel's own function is. */

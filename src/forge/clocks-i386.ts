@@ -1,5 +1,5 @@
 import { BIAS_SECONDS, type ClockAction, type ClockGroup, type ClockPlan, kernelAddress, SECOND } from "./clock.js";
-import { changedFunctions, compareClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
+import { changedFunctions, dispatchClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
 import type { FunctionCode, FunctionPlan } from "./code.js";
 import type { I386Register } from "./dwarf.js";
 
@@ -78,12 +78,7 @@ function writeClockGettime(
   reads: Reads | undefined,
 ): void {
   code.op("Mov_r32_rm32", "eax", { base: "esp", displacement: 4 });
-  groups.forEach(({ clocks }, i) => {
-    for (const clock of clocks) compareClock(code, "eax", clock).branch("je", code.local(`group ${i}`));
-  });
-  code.jumpTo(kernel);
-  groups.forEach(({ action }, i) => {
-    code.label(code.local(`group ${i}`));
+  dispatchClock(code, "eax", { kernel, groups }, (action, i) => {
     if (action.kind === "freeze") {
       writeFrozen(code, action);
       // As in a frame, which this needs none of, the register for the address is the function's own to save.

@@ -1,5 +1,5 @@
 import { BIAS_SECONDS, type ClockAction, type ClockGroup, type ClockPlan, kernelAddress, SECOND } from "./clock.js";
-import { changedFunctions, compareClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
+import { changedFunctions, dispatchClock, MICROSECOND_FACTOR, MICROSECOND_SHIFT } from "./clock-code.js";
 import type { FunctionCode, FunctionPlan } from "./code.js";
 
 /** Nanoseconds of a second, as an operand. */
@@ -26,12 +26,7 @@ export function changedFunctions64(plan: ClockPlan): FunctionPlan[] {
 
 /** `int clock_gettime(clockid_t, struct timespec *)` */
 function writeClockGettime(code: FunctionCode, kernel: bigint, groups: readonly ClockGroup[]): void {
-  groups.forEach(({ clocks }, i) => {
-    for (const clock of clocks) compareClock(code, "edi", clock).branch("je", code.local(`group ${i}`));
-  });
-  code.jumpTo(kernel);
-  groups.forEach(({ action }, i) => {
-    code.label(code.local(`group ${i}`));
+  dispatchClock(code, "edi", { kernel, groups }, (action, i) => {
     if (action.kind === "freeze") {
       writeFrozen(code, action);
       code

@@ -21,7 +21,6 @@ export type Gate =
 /** Puts a gate in force in a held program. Throws what {@link HeldProgram} throws; the program is then to be ended. */
 export async function applyGate(program: HeldProgram, gate: Gate): Promise<void> {
   await place(program, gate);
-  // Where the kernel does not let it be changed, the record keeps saying what the kernel gave.
   await program.recordVector();
 }
 

@@ -6,15 +6,16 @@ import { type Mapping, mappingAt, parseMaps } from "../linux/maps.js";
 import { describeErrno } from "./errno.js";
 import { RunError } from "./error.js";
 import { parseInitialStack } from "./initial-stack.js";
-import type { Registers, Tracer } from "./tracer.js";
+import { isWide, type Registers, type Tracer } from "./tracer.js";
 
-export const AT_IGNORE = 1;
+/** An entry of the vector that is passed over. */
+const AT_IGNORE = 1;
 
 /** A system call that a held program is made to do, by its number in either ABI. */
 const CALLS = {
-  x86_64: { open: 2, close: 3, mmap: 9, mprotect: 10, brk: 12, mremap: 25, prctl: 157 },
+  x86_64: { open: 2, close: 3, mmap: 9, mprotect: 10, mremap: 25, prctl: 157 },
   // The mmap of i386 takes its arguments in memory; mmap2 counts the file's offset in pages.
-  i386: { open: 5, close: 6, brk: 45, mprotect: 125, mremap: 163, prctl: 172, mmap: 192 },
+  i386: { open: 5, close: 6, mprotect: 125, mremap: 163, prctl: 172, mmap: 192 },
 } as const;
 
 /** The registers that have the arguments. */
@@ -25,9 +26,6 @@ const ARGUMENTS = {
 
 /** `syscall` and `int $0x80`. */
 const GATES = { x86_64: [0x0f, 0x05], i386: [0xcd, 0x80] } as const;
-
-/** The selector of the code segment of 64-bit programs (arch/x86/include/asm/segment.h). */
-const USER_CS_64 = 0x33n;
 
 /** Lets a program replace the kernel's record of it, its auxiliary vector among it (include/uapi/linux/prctl.h). */
 const PR_SET_MM = 35;
@@ -59,13 +57,14 @@ export class HeldProgram {
   /** As they are to be when the program runs; known when it has left the kernel. */
   #registers: Registers | undefined;
 
-  private constructor(tracer: Tracer, process: LiveProcess, { cs, rsp }: Registers) {
+  private constructor(tracer: Tracer, process: LiveProcess, registers: Registers) {
+    const { rsp } = registers;
     this.#tracer = tracer;
     this.#process = process;
     this.#stack = rsp;
     const record = process.auxvBytes();
     const wordSize = auxvWordSize(record, true);
-    this.abi = cs === USER_CS_64 ? "x86_64" : "i386";
+    this.abi = isWide(registers) ? "x86_64" : "i386";
     this.#wordSize = this.abi === "x86_64" ? 8 : 4;
     if (wordSize !== this.#wordSize) {
       throw new RunError(`the program is neither of x86_64 nor of i386: entries of its vector have ${wordSize} bytes`);
@@ -121,15 +120,8 @@ export class HeldProgram {
     const size = this.#wordSize;
     for (const [i, { tag: found }] of this.auxv.entries()) {
       if (found !== tag) continue;
-      const bytes = Buffer.alloc(2 * size);
-      if (size === 8) {
-        bytes.writeBigUInt64LE(BigInt(entry.tag), 0);
-        bytes.writeBigUInt64LE(entry.value, size);
-      } else {
-        bytes.writeUInt32LE(entry.tag, 0);
-        bytes.writeUInt32LE(Number(entry.value), size);
-      }
-      await this.write(this.#auxvAddress + BigInt(2 * size * i), bytes);
+      const bytes = new Writer({ littleEndian: true, wordSize: size }).word(entry.tag).word(entry.value);
+      await this.write(this.#auxvAddress + BigInt(2 * size * i), bytes.finish());
     }
   }
 
@@ -140,19 +132,19 @@ export class HeldProgram {
 
   /**
    * Makes the kernel's record of the vector (/proc/PID/auxv) say what the program reads on its stack, so that debuggers
-   * find what it was given. Says whether the kernel lets it: one without checkpoint and restore refuses.
+   * find what it was given. A kernel without checkpoint and restore refuses: the record then says what that gave.
    */
-  async recordVector(): Promise<boolean> {
+  async recordVector(): Promise<void> {
     const vector = this.read(this.#auxvAddress, (this.auxv.length + 1) * 2 * this.#wordSize);
     const layout = this.#process.memoryLayout();
-    const brk = await this.call("brk", [0], "brk");
     // struct prctl_mm_map as 64-bit kernels have it, which they want of programs of i386 too.
     const map = new Writer({ littleEndian: true, wordSize: 8 });
     for (const field of ["startCode", "endCode", "startData", "endData", "startBrk"] as const) map.word(layout[field]);
-    map.word(brk);
+    // The heap of a program that has not run is empty.
+    map.word(layout.startBrk);
     for (const field of ["startStack", "argStart", "argEnd", "envStart", "envEnd"] as const) map.word(layout[field]);
     const size = map.length + 8 + 4 + 4;
-    return this.withScratch(size + vector.length, async (address) => {
+    await this.withScratch(size + vector.length, async (address) => {
       const noFile = 0xffff_ffff;
       map
         .word(address + BigInt(size))
@@ -162,10 +154,8 @@ export class HeldProgram {
       await this.write(address, map.finish());
       try {
         await this.call("prctl", [PR_SET_MM, PR_SET_MM_MAP, address, size, 0], "the record cannot be replaced");
-        return true;
       } catch (error) {
-        if (error instanceof RunError) return false;
-        throw error;
+        if (!(error instanceof RunError)) throw error;
       }
     });
   }
@@ -193,7 +183,7 @@ export class HeldProgram {
       registers[register] = BigInt.asUintN(bits, BigInt(args[i] ?? 0));
     });
     const result = await this.#tracer.enterKernel(this.#findGate(), registers);
-    await this.#tracer.setRegisters(this.#registers);
+    this.#tracer.setRegisters(this.#registers);
     const signed = BigInt.asIntN(bits, result);
     if (signed < 0n && signed >= -4095n) throw new RunError(`${what}: ${describeErrno(signed)}`);
     return BigInt.asUintN(bits, result);

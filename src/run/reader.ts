@@ -1,8 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { Registers, Tracer } from "./tracer.js";
-
-/** The selector of the code segment of 64-bit programs (arch/x86/include/asm/segment.h). */
-const USER_CS_64 = 0x33n;
+import { isWide, type Registers, type Tracer } from "./tracer.js";
 
 /** Of Yama: who, other than its tracer and those that started it, may look into a process. */
 const PR_SET_PTRACER = 0x5961_6d61n;
@@ -39,7 +36,7 @@ export async function withReader<T>(tracer: Tracer, reader: number, use: () => P
 /** Where nothing can be read yet, the program has an instruction that enters the kernel put where it is to begin. */
 async function setReader(tracer: Tracer, reader: number): Promise<void> {
   const registers = await tracer.registers();
-  const wide = registers.cs === USER_CS_64;
+  const wide = isWide(registers);
   const gate = registers.rip & ~7n;
   const there = await tracer.peek(gate);
   await tracer.write(gate, Uint8Array.from(wide ? GATES.wide : GATES.narrow));

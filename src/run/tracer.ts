@@ -37,6 +37,14 @@ const REGISTERS_SIZE = REGISTERS.length * 8;
 
 export type Registers = Readonly<Record<(typeof REGISTERS)[number], bigint>>;
 
+/** The selector of the code segment of 64-bit programs (arch/x86/include/asm/segment.h). */
+const USER_CS_64 = 0x33n;
+
+/** Whether a program is one of x86-64, and not of i386. */
+export function isWide({ cs }: Registers): boolean {
+  return cs === USER_CS_64;
+}
+
 /** Bytes that are written no slower word for word. */
 const FEW = 16;
 

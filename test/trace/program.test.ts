@@ -1,6 +1,6 @@
-import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runsHere } from "../support/native.js";
@@ -12,8 +12,6 @@ const scratch = mkdtempSync(join(tmpdir(), "trace-test-"));
 let verb: TraceVerb;
 beforeAll(async () => {
   verb = await TraceVerb.in(scratch);
-  // For another user too.
-  chmodSync(dirname(verb.verb.path), 0o755);
 });
 afterAll(() => {
   rmSync(scratch, { recursive: true, force: true });
